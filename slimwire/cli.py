@@ -1,0 +1,107 @@
+"""The `slimwire` command. Each room's commands load when they are first used, so that a missing extra hurts nobody else."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from slimwire import __version__
+from slimwire.errors import MissingExtraError, SlimwireError
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """Where a command lives, the extra that brings its packages, and its one line of help."""
+
+    module: str
+    extra: str
+    help: str
+    attribute: str = "app"
+
+
+MOUNTS: dict[str, _Mount] = {
+    "gateway": _Mount("gateway.cli", "gateway", "Run the gateway: admission, reassembly, trust, uplink."),
+    "edge": _Mount("edge_server.cli", "edge", "Run the edge server: tails and width control."),
+    "provision": _Mount("provisioning.cli", "provision", "Put firmware, model and identity on boards."),
+    "wire": _Mount("slimwire.wire_cli", "", "Look at bytes on the air."),
+    "train": _Mount("training.cli", "train", "Train a slimmable model and write a bundle.", "train"),
+    "eval": _Mount("models.cli", "edge", "Measure a bundle through the integer pipeline.", "evaluate"),
+    "bench": _Mount("lab.bench.cli", "lab", "Measure parts against a peer or a limit."),
+    "lab": _Mount("lab.cli", "lab", "Simulations, attacks and experiments."),
+    "demo": _Mount("lab.demo.cli", "lab", "Watch one latent's whole journey, under attack.", "demo"),
+}
+
+#: Top-level module names that belong to us: a missing one is a bug, not a missing extra.
+_ROOMS = {"slimwire", "wire", "security", "models", "gateway", "edge_server", "provisioning", "training", "lab"}
+
+
+def _load(name: str) -> click.Command:
+    mount = MOUNTS[name]
+    try:
+        target = getattr(importlib.import_module(mount.module), mount.attribute)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _ROOMS or not mount.extra:
+            raise
+        raise MissingExtraError(name, mount.extra, missing) from error
+    command = typer.main.get_command(target) if isinstance(target, typer.Typer) else _single(target)
+    command.name = name
+    return command
+
+
+def _single(function: Callable[..., object]) -> click.Command:
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return typer.main.get_command(app)
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose subcommands are imported when they are asked for; listing them imports nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(MOUNTS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MOUNTS:
+            return None
+        return _load(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, mount.help) for name, mount in MOUNTS.items()])
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Slimwire: let a cheap microcontroller use a big neural network over a bad radio, safely.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"slimwire {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: errors made for people are printed as such and end with their exit code."""
+    try:
+        app(prog_name="slimwire")
+    except SlimwireError as error:
+        print(f"slimwire: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
