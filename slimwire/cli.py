@@ -4,8 +4,8 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -39,7 +39,7 @@ MOUNTS: dict[str, _Mount] = {
 _ROOMS = {"slimwire", "wire", "security", "models", "gateway", "edge_server", "provisioning", "training", "lab"}
 
 
-def _load(name: str) -> click.Command:
+def _load(name: str) -> Any:
     mount = MOUNTS[name]
     try:
         target = getattr(importlib.import_module(mount.module), mount.attribute)
@@ -53,7 +53,7 @@ def _load(name: str) -> click.Command:
     return command
 
 
-def _single(function: Callable[..., object]) -> click.Command:
+def _single(function: Callable[..., object]) -> Any:
     app = typer.Typer(add_completion=False)
     app.command()(function)
     return typer.main.get_command(app)
@@ -62,15 +62,15 @@ def _single(function: Callable[..., object]) -> click.Command:
 class _LazyGroup(TyperGroup):
     """A group whose subcommands are imported when they are asked for; listing them imports nothing."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(MOUNTS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in MOUNTS:
             return None
         return _load(cmd_name)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, mount.help) for name, mount in MOUNTS.items()])
 
