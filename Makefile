@@ -1,0 +1,59 @@
+# Slimwire: `make demo` and `make test` set up all they need in .venv, without root, from PyPI alone.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench soak dist clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: missing Python >= 3.11 (Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: missing Python's venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp per set of extras: the demo needs less than the tests.
+$(VENV)/.lab: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.lab
+
+setup: $(VENV)/.dev ## everything but training, in .venv
+
+demo: $(VENV)/.lab ## one latent's whole journey, under attack (DEMO_FLAGS="--seconds 30 --seed 7")
+	$(BIN)/slimwire demo $(DEMO_FLAGS)
+
+test: $(VENV)/.dev ## the whole suite; what is missing here is skipped visibly
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## measure parts against a peer or a limit
+	$(BIN)/slimwire bench head
+	$(BIN)/slimwire bench switch
+
+soak: $(VENV)/.dev ## the long form of the property tests and the attack runs
+	SLIMWIRE_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200
+
+dist: $(VENV)/.dev ## a wheel and an sdist in dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## remove .venv and everything built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
