@@ -1,6 +1,6 @@
-"""The small shared base of every room: the command line, errors a person meets, logging, output, settings.
+"""The small shared base of every room: the command line, errors a person meets, logging, output.
 
-It imports no other room at module level, so `slimwire --help` is quick and an installation may lack rooms' extras.
+It imports no other room at module level, so `slimwire --help` is quick and an installation may lack extras.
 """
 
 from importlib.metadata import PackageNotFoundError, version

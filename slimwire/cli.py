@@ -1,10 +1,13 @@
-"""The `slimwire` command. Each room's commands load when they are first used, so that a missing extra hurts nobody else."""
+"""The `slimwire` command.
+
+Each room's commands load when they are first used, so that a missing extra hurts no other command.
+"""
 
 import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -35,8 +38,8 @@ MOUNTS: dict[str, _Mount] = {
     "demo": _Mount("lab.demo.cli", "lab", "Watch one latent's whole journey, under attack.", "demo"),
 }
 
-#: Top-level module names that belong to us: a missing one is a bug, not a missing extra.
-_ROOMS = {"slimwire", "wire", "security", "models", "gateway", "edge_server", "provisioning", "training", "lab"}
+#: Top-level packages that belong to us: a missing one is a bug, not a missing extra.
+_ROOMS = {mount.module.partition(".")[0] for mount in MOUNTS.values()} | {"wire", "security", "firmware"}
 
 
 def _load(name: str) -> Any:
@@ -93,7 +96,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

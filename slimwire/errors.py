@@ -2,7 +2,7 @@
 
 
 class SlimwireError(Exception):
-    """An error with a remedy. The command line prints it in full and exits with `exit_code`, without a traceback.
+    """An error with a remedy. The command line prints it and exits with `exit_code`, without a traceback.
 
     Args:
         what: what happened, with the value met.

@@ -1,6 +1,7 @@
 """What every room's tests share."""
 
 import importlib.util
+import os
 import shutil
 
 import pytest
@@ -11,7 +12,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     `needs("module:torch")` asks for a Python module, `needs("tshark")` for a program on the PATH.
     """
+    soak = os.environ.get("SLIMWIRE_SOAK") == "1"
     for item in items:
+        if item.get_closest_marker("soak") and not soak:
+            item.add_marker(pytest.mark.skip(reason="the long form runs in `make soak`"))
         for mark in item.iter_markers("needs"):
             for what in mark.args:
                 kind, _, name = what.rpartition(":")

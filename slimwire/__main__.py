@@ -1,0 +1,5 @@
+"""`python -m slimwire` is the `slimwire` command."""
+
+from slimwire.cli import main
+
+main()

@@ -1,0 +1,60 @@
+"""The command itself: quick to list, clear when something is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from slimwire import cli
+from slimwire.errors import MissingExtraError, SlimwireError
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "slimwire", *args], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_help_lists_every_room_and_imports_none() -> None:
+    script = (
+        "import sys; from slimwire import cli; sys.argv = ['slimwire', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted(set(sys.modules) & {'wire', 'gateway', 'edge_server', 'models', 'fastapi', 'numpy'}))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip().endswith("[]")
+    for name in cli.MOUNTS:
+        assert name in result.stdout
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("slimwire ")
+
+
+def test_an_unknown_command_is_refused_by_name() -> None:
+    result = run("gatway")
+    assert result.returncode == 2
+    assert "gatway" in result.stderr
+
+
+def test_a_missing_extra_names_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.MOUNTS, "edge", cli._Mount("no_such_package.cli", "edge", "help"))
+    with pytest.raises(MissingExtraError, match=r"pip install 'slimwire\[edge\]'"):
+        cli._load("edge")
+
+
+def test_a_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.MOUNTS, "edge", cli._Mount("edge_server.no_such_file", "edge", "help"))
+    with pytest.raises(ModuleNotFoundError):
+        cli._load("edge")
+
+
+def test_an_error_for_people_says_what_was_expected_and_what_to_do() -> None:
+    error = SlimwireError("port 8080 is in use", expected="a free port", remedy="choose another with --port")
+    assert str(error).splitlines() == [
+        "port 8080 is in use",
+        "  expected: a free port",
+        "  remedy: choose another with --port",
+    ]
