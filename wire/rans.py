@@ -1,6 +1,6 @@
 """Static-table range ANS, the entropy code of a latent's symbols (docs/protocol.md, section 5).
 
-Duda, "Asymmetric numeral systems" (arXiv 1311.2540), with Giesen's byte-wise renormalisation (arXiv 1402.3392).
+Duda, "Asymmetric numeral systems" (arXiv 1311.2540), with Giesen's byte renormalisation (arXiv 1402.3392).
 Probabilities have 12 bits. Each position of the latent names one of a few tables. The state starts at 1 and
 ends with the message, so a message carries no flush: it costs about a byte and a half over the cross-entropy.
 
