@@ -1,0 +1,5 @@
+"""The error every refusal of this room is made of."""
+
+
+class BundleError(Exception):
+    """A bundle, head file, tail or data set is not what it should be; the message says what was found and expected."""

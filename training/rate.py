@@ -1,0 +1,109 @@
+"""The coder's cost, learned together with the head: few tables per width, chosen by a (position, channel) map.
+
+What is trained against is what ships: symbol counts of each latent place are kept as a running average, clustered into
+the width's coder tables, and the price of a latent value is what those tables charge, interpolated between symbols so
+that it has a gradient. This takes the place of the factorised prior of Entropic Student (arXiv 2108.11898).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+TOTAL = 4096
+"""Sum of a table's frequencies: rANS has 12-bit probabilities."""
+
+
+def fit_tables(
+    counts: npt.NDArray[np.float64], tables: int, rounds: int = 30, start: npt.NDArray[np.int64] | None = None
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
+    """Clusters places by their symbol distributions, minimising the coded size (k-means under Kullback–Leibler).
+
+    ``counts`` (n, levels): how often each symbol came at each place; ``start`` (n,): a clustering to go on from.
+    Returns frequencies uint16 (tables, levels), each ≥ 1 and summing to 4096, and the map uint8 (n,).
+    """
+    p = counts / counts.sum(1, keepdims=True).clip(1e-12)
+    entropy = -(p * np.log2(p + 1e-12)).sum(1)
+    if start is None:
+        start = (np.argsort(np.argsort(entropy, kind="stable"), kind="stable") * tables) // len(p)
+    index = start
+    for _ in range(rounds):
+        pooled = np.stack([counts[index == t].sum(0) if (index == t).any() else counts.sum(0) for t in range(tables)])
+        q = pooled + 1e-3 * pooled.sum(1, keepdims=True) / pooled.shape[1] + 1e-9
+        q /= q.sum(1, keepdims=True)
+        closest = (p @ -np.log2(q).T).argmin(1)
+        if (closest == index).all():
+            break
+        index = closest
+    pooled = np.stack([counts[index == t].sum(0) if (index == t).any() else counts.sum(0) for t in range(tables)])
+    return np.stack([frequencies(row) for row in pooled]), index.astype(np.uint8)
+
+
+def frequencies(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+    """Rounds symbol counts (levels,) to frequencies that sum to 4096, none 0, at the least cost in coded bits."""
+    share = counts.astype(np.float64) / max(float(counts.sum()), 1e-12)
+    freq = np.maximum(1, np.floor(share * (TOTAL - len(counts))) + 1).astype(np.int64)
+    while freq.sum() != TOTAL:
+        if freq.sum() < TOTAL:
+            freq[np.argmax(share * np.log2((freq + 1) / freq))] += 1
+        else:
+            cost = np.where(freq > 1, share * np.log2(freq / np.maximum(freq - 1, 1)), np.inf)
+            freq[np.argmin(cost)] -= 1
+    return freq.astype(np.uint16)
+
+
+class RatePrior(nn.Module):
+    """One width's running symbol counts and the price list made of them.
+
+    ``places`` latent values in symbol order (y, x, channel). ``observe`` every step, ``refit`` now and then.
+    """
+
+    counts: Tensor
+    cost: Tensor
+    index: Tensor
+
+    def __init__(self, places: int, levels: int, center: int, tables: int) -> None:
+        super().__init__()
+        self.levels, self.center, self.tables = levels, center, tables
+        spread = torch.exp(-(torch.arange(levels) - center).abs().float() / 1.5)
+        self.register_buffer("counts", (spread / spread.sum()).repeat(places, 1))
+        self.register_buffer("cost", (-(spread / spread.sum()).log2()).repeat(places, 1))
+        self.register_buffer("index", torch.full((places,), -1))
+
+    @torch.no_grad()
+    def observe(self, symbols: Tensor, decay: float = 0.99) -> None:
+        """Takes the symbols (N, places), int64 in 0..levels−1, of one batch into the running average."""
+        n, places = symbols.shape
+        flat = symbols + torch.arange(places) * self.levels
+        seen = torch.bincount(flat.flatten(), minlength=places * self.levels).view(places, self.levels)
+        self.counts.mul_(decay).add_(seen, alpha=(1 - decay) / n)
+
+    @torch.no_grad()
+    def refit(self) -> None:
+        """Clusters the counts into tables again and takes their price list into use."""
+        start = None if int(self.index[0]) < 0 else self.index.numpy()
+        freqs, index = fit_tables(self.counts.double().numpy(), self.tables, 8 if start is not None else 30, start)
+        self.index.copy_(torch.from_numpy(index.astype(np.int64)))
+        p = torch.from_numpy(freqs.astype(np.float32)) / TOTAL
+        p = 0.998 * p + 0.002 / self.levels  # an unused symbol stays affordable while the head is learning
+        self.cost.copy_(-p.log2()[self.index])
+
+    def bits(self, latent: Tensor) -> Tensor:
+        """Price in bits of real-valued latents (N, places), with gradients; returns (N,)."""
+        noisy = latent + (torch.rand_like(latent) - 0.5) if self.training else latent
+        x = noisy + self.center
+        below = x.detach().floor().clamp(0, self.levels - 2)
+        flat = below.long() + torch.arange(latent.shape[1]) * self.levels
+        prices = self.cost.flatten()
+        low, high = prices[flat], prices[flat + 1]
+        out: Tensor = (low + (high - low) * (x - below)).sum(1)
+        return out
+
+    @torch.no_grad()
+    def symbol_bits(self, symbols: Tensor) -> Tensor:
+        """Price in bits of symbols (N, places); returns (N,)."""
+        flat = symbols + torch.arange(symbols.shape[1]) * self.levels
+        out: Tensor = self.cost.flatten()[flat].sum(1)
+        return out

@@ -1,0 +1,171 @@
+"""The slimmable head and its tail as torch modules, with quantisation in the loop.
+
+Width ``i`` uses the first channels of every layer: one weight array, a batch norm for each width (Slimmable Encoders,
+arXiv 2306.12691). The forward pass computes what the integer head computes: int8 weights, uint8 activations, integer
+latent symbols; gradients pass the rounding straight through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.blocks import Residual
+from training.recipe import CONV, DEPTHWISE, Layer, Recipe
+
+CLIP = 6.0
+STEP = CLIP / 255
+"""Real value of one uint8 activation step, the same in every layer but the image's (1/255)."""
+GAIN_FLOOR = 0.02
+"""Batch-norm gains are |g| + this: the integer multiplier of a channel must be positive."""
+
+
+class _QuantisedRelu(torch.autograd.Function):
+    """clip(x, 0, CLIP) on the uint8 grid; the gradient passes where x was not clipped."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward((x > 0) & (x < CLIP))
+        return x.mul(1 / STEP).round_().clamp_(0, 255).mul_(STEP)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        (inside,) = ctx.saved_tensors
+        return grad * inside
+
+
+def straight_through_round(x: Tensor) -> Tensor:
+    """round(x), with the gradient of x."""
+    return x + (x.round() - x).detach()
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A layer at one width as numbers for the integer export: all float64 arrays on the CPU.
+
+    ``gain`` (C,) and ``offset`` (C,): output = gain · (Σ x·w) + offset in real units.
+    """
+
+    gain: Tensor
+    offset: Tensor
+
+
+class SlimLayer(nn.Module):
+    """A convolution without bias, sliced to the width in use, then that width's batch norm and the activation."""
+
+    def __init__(self, layer: Layer, in_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.in_channels = in_channels
+        kernel = 3 if layer.op in (CONV, DEPTHWISE) else 1
+        inputs = 1 if layer.op == DEPTHWISE else in_channels[-1]
+        self.weight = nn.Parameter(torch.empty(layer.channels[-1], inputs, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
+        start = 1.0 if layer.relu else 1.5
+        self.gain = nn.ParameterList([nn.Parameter(torch.full((c,), start)) for c in layer.channels])
+        self.bias = nn.ParameterList([nn.Parameter(torch.zeros(c)) for c in layer.channels])
+        for i, c in enumerate(layer.channels):
+            self.register_buffer(f"mean{i}", torch.zeros(c))
+            self.register_buffer(f"var{i}", torch.ones(c))
+        self.frozen = False
+
+    def weight_scale(self) -> Tensor:
+        """Real value of one int8 weight step for each output channel (C_full,)."""
+        return self.weight.detach().abs().amax(dim=(1, 2, 3)).clamp_min(1e-8) / 127
+
+    def quantised_weight(self) -> Tensor:
+        """The weights on their int8 grid, in real units, gradients straight through."""
+        scale = self.weight_scale()[:, None, None, None]
+        return straight_through_round(self.weight / scale) * scale
+
+    def forward(self, x: Tensor, width: int) -> Tensor:
+        """(N, in_channels[width], H, W) → (N, channels[width], H', W'); the latent layer gives integers as floats."""
+        outputs, inputs = self.layer.channels[width], self.in_channels[width]
+        weight = self.quantised_weight()[:outputs]
+        groups = outputs if self.layer.op == DEPTHWISE else 1
+        if self.layer.op != DEPTHWISE:
+            weight = weight[:, :inputs]
+        padding = 0
+        if weight.shape[-1] == 3:
+            if self.layer.stride == 2:
+                x = functional.pad(x, (0, 1, 0, 1))
+            else:
+                padding = 1
+        y = functional.conv2d(x, weight, None, self.layer.stride, padding, 1, groups)
+        y = functional.batch_norm(
+            y,
+            self.get_buffer(f"mean{width}"),
+            self.get_buffer(f"var{width}"),
+            self.gain[width].abs() + GAIN_FLOOR,
+            self.bias[width],
+            training=self.training and not self.frozen,
+            momentum=0.05,
+        )
+        if self.layer.relu:
+            y = _QuantisedRelu.apply(y)
+        return y
+
+    @torch.no_grad()
+    def folded(self, width: int) -> Folded:
+        """Batch norm of this width as one gain and offset for each channel."""
+        mean = self.get_buffer(f"mean{width}").double()
+        var = self.get_buffer(f"var{width}").double()
+        gain = (self.gain[width].double().abs() + GAIN_FLOOR) / (var + 1e-5).sqrt()
+        return Folded(gain, self.bias[width].double() - gain * mean)
+
+
+class SlimHead(nn.Module):
+    """The device's part: (N, channels, H, W) in 0..1 at a width → the real-valued latent (N, C_latent[width], H', W').
+
+    One unit of the latent is one symbol; rounding and clipping to the symbol range belong to whoever uses it.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        layers = []
+        inputs = (recipe.input[2],) * len(recipe.widths)
+        for layer in recipe.layers:
+            layers.append(SlimLayer(layer, inputs))
+            inputs = layer.channels
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, width: int) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, width)
+        return x
+
+    def freeze_statistics(self, frozen: bool) -> None:
+        """From here on batch norm uses its running statistics, as the exported head does."""
+        for layer in self.layers:
+            assert isinstance(layer, SlimLayer)
+            layer.frozen = frozen
+
+
+class Tail(nn.Module):
+    """The server's part: latent values (N, C_full, H, W), channels a narrow width lacks are 0 → logits (N, K)."""
+
+    def __init__(self, latent_channels: int, channels: tuple[int, int], classes: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(latent_channels, channels[0], 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.ReLU(),
+            Residual(channels[0], channels[0]),
+            Residual(channels[0], channels[1], stride=2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(channels[1], classes),
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        logits: Tensor = self.layers(latent)
+        return logits
+
+
+def pad_channels(latent: Tensor, channels: int) -> Tensor:
+    """(N, C, H, W) → (N, channels, H, W): the channels a narrow width lacks are 0."""
+    return functional.pad(latent, (0, 0, 0, 0, 0, channels - latent.shape[1]))
