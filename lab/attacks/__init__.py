@@ -1,0 +1,1 @@
+"""Attacks on a running Slimwire: `forge` makes the frames, `inject` is the attacker's process, `pass_through` the gateway without a lock."""

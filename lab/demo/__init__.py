@@ -1,0 +1,1 @@
+"""`slimwire demo`: every tier as a process of its own on this machine, over an emulated radio, under attack."""

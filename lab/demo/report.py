@@ -1,0 +1,269 @@
+"""What a run showed: the figures, from the devices' own logs, the gateway's counters and the air's record; and their table.
+
+Terms. `sent`: distinct messages a device put on the air (a retry is the same message). `answers`: those of them whose answer the device
+opened. `lost`: acknowledged and never answered, where a message is acknowledged once its custody ack came (statuses committed or
+already) or, from a gateway that gives no custody, once it was answered (docs/protocol.md §2.3); so without custody acks `lost` is
+0 by definition, and messages that were given up (`unanswered`) are the figure to look at.
+
+`forged.accepted`: messages that the gateway delivered although no device sealed those bytes under that counter: the SHA-256 of every
+delivered message is looked up in the devices' logs. `forged.sent`: attacker's frames that were really transmitted, replays included;
+`sent_at_open`: those transmitted between the first and the last fragment of a genuine datagram of the same source,
+destination, size and tag. `downlink_accepted`: downlink fragments the devices accepted beyond the gateway's own ones that reached them,
+plus answers to messages that the gateway never delivered.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+_CUSTODY = {"committed", "already"}
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A message the gateway handed on: device EUI-64 in hex, counter, first 16 hex digits of SHA-256(sealed)."""
+
+    device: str
+    counter: int
+    sealed: str
+
+
+@dataclass
+class Air:
+    """Totals of the air's record."""
+
+    forged: int = 0
+    forged_at_open: int = 0
+    #: The gateway's fragments that reached the device they were addressed to, by the device's EUI-64 in hex.
+    downlink: Counter[str] = field(default_factory=Counter)
+    by_kind: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class DeviceLog:
+    """The events a device wrote, and what they add up to so far. Feed it with `add`."""
+
+    eui: str
+    runtime: str = ""
+    ended: bool = False
+    sent: dict[int, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[int, dict[str, Any]] = field(default_factory=dict)
+    custody: set[int] = field(default_factory=set)
+    unanswered: set[int] = field(default_factory=set)
+    sealed: set[tuple[int, str]] = field(default_factory=set)
+    attempts: int = 0
+    rx: dict[str, Any] = field(default_factory=lambda: {"accepted": 0, "rejected": {}})
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Count one line of log.jsonl."""
+        kind = event["e"]
+        if kind == "start":
+            self.runtime = str(event["runtime"])
+        elif kind == "sent":
+            counter = int(event["c"])
+            self.attempts += 1
+            self.sent.setdefault(counter, dict(event))
+            self.sealed.add((counter, str(event["sealed"])))
+        elif kind == "answer":
+            self.answers.setdefault(int(event["c"]), dict(event))
+        elif kind == "custody" and event["status"] in _CUSTODY:
+            self.custody.add(int(event["c"]))
+        elif kind == "lost":
+            self.unanswered.add(int(event["c"]))
+        elif kind == "rx":
+            self.rx = {"accepted": int(event["accepted"]), "rejected": dict(event["rejected"])}
+        elif kind == "end":
+            self.ended = True
+
+    @property
+    def switches(self) -> int:
+        """How often the width changed from one message to the next."""
+        widths = [int(self.sent[c]["w"]) for c in sorted(self.sent)]
+        return sum(a != b for a, b in zip(widths, widths[1:], strict=False))
+
+
+class LogReader:
+    """Reads a growing JSON-lines file; a last line that is still being written waits for its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> Iterable[dict[str, Any]]:
+        """The objects written since the last call; nothing while there is no file."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        whole = data.rpartition(b"\n")[0]
+        self._offset += len(whole) + (1 if whole else 0)
+        for line in whole.splitlines():
+            if line.strip():
+                yield json.loads(line)
+
+
+def build(
+    *,
+    seconds: float,
+    logs: Sequence[DeviceLog],
+    labels: Sequence[int],
+    widths: Mapping[int, float],
+    delivered: Sequence[Delivered],
+    accepted_fragments: int,
+    rejected: Mapping[str, int],
+    air: Air,
+) -> dict[str, Any]:
+    """The object `slimwire demo --json` prints.
+
+    Args:
+        seconds: how long the devices sent.
+        logs: one per device, complete.
+        labels: class of every image of the camera, by index.
+        widths: the bundle's own top-1 (0..1) by width in thousandths.
+        delivered: everything the gateway handed on.
+        accepted_fragments: uplink fragments the gateway verified.
+        rejected: fragments the gateway refused, by reason.
+        air: totals of the air's record.
+    """
+    per: dict[int, list[tuple[dict[str, Any], bool]]] = {}
+    for log in logs:
+        for counter in log.answers.keys() & log.sent.keys():
+            sent = log.sent[counter]
+            right = int(log.answers[counter]["cls"]) == int(labels[int(sent["img"])])
+            per.setdefault(int(sent["w"]), []).append((sent, right))
+    answers = sum(len(items) for items in per.values())
+    right = sum(ok for items in per.values() for _, ok in items)
+    expected = sum(len(items) * widths[w] for w, items in per.items()) / answers if answers else 0.0
+    low, high = binomial_interval(answers, expected, 0.99)
+    latencies = sorted(float(a["ms"]) for log in logs for a in log.answers.values())
+    genuine = {(log.eui, counter, sealed) for log in logs for counter, sealed in log.sealed}
+    known = {(d.device, d.counter) for d in delivered}
+    return {
+        "devices": len(logs),
+        "seconds": seconds,
+        "runtime": ", ".join(sorted({log.runtime for log in logs})),
+        "sent": sum(len(log.sent) for log in logs),
+        "answers": answers,
+        "lost": sum(len(log.custody - log.answers.keys()) for log in logs),
+        "unanswered": sum(len(log.sent.keys() - log.answers.keys()) for log in logs),
+        "retries": sum(log.attempts - len(log.sent) for log in logs),
+        "top1": round(right / answers, 4) if answers else 0.0,
+        "top1_expected": round(expected, 4),
+        "top1_interval99": [round(low, 4), round(high, 4)],
+        "widths": {
+            f"{w / 1000:g}" if w % 1000 else f"{w / 1000:.1f}": {
+                "answers": len(items),
+                "top1": round(sum(ok for _, ok in items) / len(items), 4),
+                "bytes": round(sum(int(sent["bytes"]) for sent, _ in items) / len(items), 2),
+                "frames": round(sum(int(sent["frames"]) for sent, _ in items) / len(items), 2),
+            }
+            for w, items in sorted(per.items())
+        },
+        "switches": sum(log.switches for log in logs),
+        "latency_ms": {"p50": _rank(latencies, 0.5), "p99": _rank(latencies, 0.99)},
+        "fragments": {"accepted": accepted_fragments, "rejected": dict(sorted(rejected.items()))},
+        "downlink": {
+            "accepted": sum(log.rx["accepted"] for log in logs),
+            "rejected": dict(sorted(sum((Counter(log.rx["rejected"]) for log in logs), Counter()).items())),
+        },
+        "forged": {
+            "sent": air.forged,
+            "accepted": sum((d.device, d.counter, d.sealed) not in genuine for d in delivered),
+            "sent_at_open": air.forged_at_open,
+            "downlink_accepted": sum(
+                max(0, log.rx["accepted"] - air.downlink[log.eui])
+                + sum((log.eui, counter) not in known for counter in log.answers)
+                for log in logs
+            ),
+            "by_kind": dict(sorted(air.by_kind.items())),
+        },
+    }
+
+
+def binomial_interval(n: int, p: float, coverage: float) -> tuple[float, float]:
+    """The central interval of Binomial(n, p)/n: at most (1 − coverage)/2 of the probability lies below, and as much above."""
+    if n == 0:
+        return 0.0, 1.0
+    tail = (1 - coverage) / 2
+    low, below = n, 0.0
+    high = n
+    for k in range(n + 1):
+        below += _binomial(n, k, p)
+        if below > tail:
+            low = min(low, k)
+        if below >= 1 - tail:
+            high = k
+            break
+    return low / n, high / n
+
+
+def _binomial(n: int, k: int, p: float) -> float:
+    if p <= 0 or p >= 1:
+        return float(k == (0 if p <= 0 else n))
+    log = (
+        math.lgamma(n + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(n - k + 1)
+        + k * math.log(p)
+        + (n - k) * math.log1p(-p)
+    )
+    return math.exp(log)
+
+
+def _rank(ordered: Sequence[float], share: float) -> float | None:
+    """Nearest-rank quantile; None of nothing."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The figures for a person."""
+    out = Table(
+        title=f"{result['devices']} devices, {result['seconds']:g} s, {result['runtime']}", show_header=False
+    )
+    out.add_column(style="bold")
+    out.add_column()
+    answered = f"{result['answers']} of {result['sent']} messages"
+    out.add_row(
+        "answered",
+        f"{answered}, {result['unanswered']} given up, {result['lost']} lost after an acknowledgement",
+    )
+    low, high = result["top1_interval99"]
+    out.add_row(
+        "right",
+        f"{result['top1']:.1%} (the bundle's own figure for this mix: {result['top1_expected']:.1%}, {low:.1%}–{high:.1%})",
+    )
+    for width, item in result["widths"].items():
+        out.add_row(
+            f"  width {width}",
+            f"{item['answers']} answers, {item['top1']:.1%} right, {item['bytes']:.0f} B in {item['frames']:.1f} frames",
+        )
+    out.add_row("width changes", str(result["switches"]))
+    latency = result["latency_ms"]
+    if latency["p50"] is not None:
+        out.add_row(
+            "latency", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms at the 99th percentile"
+        )
+    out.add_row("fragments", f"{result['fragments']['accepted']} accepted by the gateway")
+    for reason, count in result["fragments"]["rejected"].items():
+        out.add_row("  refused", f"{count} {reason}")
+    down = result["downlink"]
+    out.add_row(
+        "downlink",
+        f"{down['accepted']} fragments accepted, {sum(down['rejected'].values())} refused by devices",
+    )
+    forged = result["forged"]
+    verdict = "red" if forged["accepted"] or forged["downlink_accepted"] else "green"
+    out.add_row(
+        "forged frames",
+        f"{forged['sent']} on the air, {forged['sent_at_open']} of them at an open datagram; "
+        f"[{verdict}]{forged['accepted']} accepted, {forged['downlink_accepted']} by devices[/{verdict}]",
+    )
+    return out
