@@ -1,0 +1,54 @@
+"""Settings: who wins over whom, and what a wrong value says."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slimwire.settings import SettingsError, load
+
+
+class Radio(BaseModel):
+    channel: int = Field(26, ge=11, le=26)
+
+
+class Schema(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SLIMWIRE_TEST__", env_nested_delimiter="__", extra="forbid")
+    name: str = "default"
+    port: int = 1
+    radio: Radio = Radio()
+
+
+def test_options_beat_the_environment_which_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "file"\nport = 2\n[radio]\nchannel = 11\n')
+    assert load(Schema, file).name == "file"
+    monkeypatch.setenv("SLIMWIRE_TEST__PORT", "3")
+    monkeypatch.setenv("SLIMWIRE_TEST__RADIO__CHANNEL", "15")
+    settings = load(Schema, file, {"name": "option", "port": None})
+    assert (settings.name, settings.port, settings.radio.channel) == ("option", 3, 15)
+    assert type(settings) is Schema
+
+
+def test_every_wrong_value_is_named_with_what_was_expected(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('port = "many"\nspeed = 3\n[radio]\nchannel = 99\n')
+    with pytest.raises(SettingsError) as caught:
+        load(Schema, file)
+    text = str(caught.value)
+    for part in (str(file), "port", "'many'", "speed", "radio.channel", "99", "less than or equal to 26"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"port 3", "line 1"), (b"\xff\xfe", "UTF-8"), (None, "no such file")]
+)
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "s.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=says):
+        load(Schema, file)
