@@ -1,0 +1,192 @@
+"""UDP datagrams in 6LoWPAN frames, in the terms of the Slimwire message: octets of the UDP payload.
+
+    MAC payload:  IPHC ‖ UDP-NHC ‖ payload                              Unfragmented
+                  FRAG1 ‖ IPHC ‖ UDP-NHC ‖ payload[:first]              First
+                  FRAGN ‖ payload[offset:]                              Next
+
+What a Slimwire device or gateway accepts from the radio is narrower than what a capture may hold
+(`wire.dissect`): UDP directly after one IPv6 header, stateless or with contexts, 1280 octets at most.
+Reasons: those of `wire.iphc` and `wire.frag`, and `not-udp`, `udp-length`, `frag-size`, `frag-offset`,
+`frag-length`.
+"""
+
+from dataclasses import dataclass
+
+from wire import eui64, frag, ieee802154, iphc
+from wire.errors import WireError
+from wire.ieee802154 import FrameKind, MacFrame
+from wire.ipv6 import HEADER_SIZE, MTU, UDP, UDP_OFFSET, Ipv6Header, UdpHeader, udp_checksum
+
+#: The UDP port of Slimwire messages at both ends: one of the sixteen that compress to 4 bits.
+PORT = 0xF0B0
+_IPV6_DISPATCH = 0x41
+
+
+@dataclass(slots=True)
+class Unfragmented:
+    """A whole UDP datagram. `checksum` is as sent; one that was elided is filled in."""
+
+    src: bytes
+    dst: bytes
+    sport: int
+    dport: int
+    checksum: int
+    payload: bytes
+
+    @property
+    def checksum_is_good(self) -> bool:
+        """Whether the UDP checksum is that of these fields."""
+        return self.checksum == udp_checksum(self.src, self.dst, self.sport, self.dport, self.payload)
+
+
+@dataclass(slots=True)
+class First:
+    """A first fragment.
+
+    Args:
+        datagram_size: octets of the uncompressed IPv6 datagram, 48..1280.
+        tag: datagram_tag.
+        src, dst: IPv6 addresses, 16 bytes.
+        sport, dport: UDP ports.
+        checksum: the UDP checksum as sent, 0 if it was elided.
+        udp_payload_slice: the octets of UDP payload that this fragment carries, a multiple of 8 of them
+            unless they are all.
+        payload_length: octets of UDP payload in the whole datagram.
+    """
+
+    datagram_size: int
+    tag: int
+    src: bytes
+    dst: bytes
+    sport: int
+    dport: int
+    checksum: int
+    udp_payload_slice: bytes
+    payload_length: int
+
+
+@dataclass(slots=True)
+class Next:
+    """A later fragment: `data` belongs at `udp_payload_offset` of the UDP payload of the datagram with this
+    tag."""
+
+    datagram_size: int
+    tag: int
+    udp_payload_offset: int
+    data: bytes
+
+
+def parse(
+    mac_payload: bytes, l2_src: bytes | None, l2_dst: bytes | None, contexts: iphc.Contexts | None = None
+) -> Unfragmented | First | Next:
+    """Read the MAC payload of a data frame that carries UDP.
+
+    Args:
+        mac_payload: from the 6LoWPAN dispatch on.
+        l2_src, l2_dst: the frame's addresses, 8 or 2 bytes.
+        contexts: IPHC contexts, none by default.
+
+    Raises:
+        WireError: see the reasons above.
+    """
+    if not mac_payload:
+        raise WireError("truncated", "a data frame without payload")
+    kind = mac_payload[0] & 0xF8
+    if kind == 0xE0:
+        later = frag.FragN.parse(mac_payload)
+        if later.size > MTU:
+            raise WireError("frag-size", f"datagram_size {later.size}: at most {MTU} are accepted")
+        if later.offset < UDP_OFFSET:
+            raise WireError("frag-offset", f"datagram_offset {later.offset} lies within the headers")
+        return Next(later.size, later.tag, later.offset - UDP_OFFSET, later.payload)
+    if kind != 0xC0:
+        header, udp, payload = _headers(mac_payload, l2_src, l2_dst, contexts, None)
+        return Unfragmented(header.src, header.dst, udp.sport, udp.dport, udp.checksum, payload)
+    first = frag.Frag1.parse(mac_payload)
+    if not UDP_OFFSET <= first.size <= MTU:
+        raise WireError("frag-size", f"datagram_size {first.size}: expected {UDP_OFFSET}..{MTU}")
+    header, udp, payload = _headers(first.payload, l2_src, l2_dst, contexts, first.size)
+    length = first.size - UDP_OFFSET
+    if len(payload) % 8 and len(payload) != length:
+        raise WireError(
+            "frag-length", f"a first fragment of {len(payload)} payload octets: not a multiple of 8"
+        )
+    return First(
+        first.size, first.tag, header.src, header.dst, udp.sport, udp.dport, udp.checksum, payload, length
+    )
+
+
+def _headers(
+    data: bytes,
+    l2_src: bytes | None,
+    l2_dst: bytes | None,
+    contexts: iphc.Contexts | None,
+    datagram_size: int | None,
+) -> tuple[Ipv6Header, UdpHeader, bytes]:
+    """The IPv6 header, the UDP header, and the octets of UDP payload in `data`."""
+    if data[0] == _IPV6_DISPATCH:
+        header = Ipv6Header.parse(data[1:])
+        size = len(data) - 1 if datagram_size is None else datagram_size
+        if HEADER_SIZE + header.payload_length != size or len(data) - 1 > size:
+            raise WireError("ipv6-length", f"IPv6 payload length {header.payload_length} in {size} octets")
+        rest = data[1 + HEADER_SIZE :]
+        compressed = None
+    else:
+        done = iphc.decompress(data, l2_src, l2_dst, contexts, datagram_size)
+        header, compressed, rest = done.header, done.udp, done.payload
+        if len(done.nhc) > 1:
+            raise WireError(
+                "not-udp", "extension headers in front of UDP: expected UDP after the IPv6 header"
+            )
+    if header.next_header != UDP:
+        raise WireError("not-udp", f"next header {header.next_header}: expected UDP, {UDP}")
+    if compressed is not None:
+        return header, compressed, rest
+    udp = UdpHeader.parse(rest)
+    if udp.length != header.payload_length:
+        raise WireError(
+            "udp-length", f"UDP length {udp.length} in an IPv6 payload of {header.payload_length}"
+        )
+    return header, udp, rest[8:]
+
+
+def udp_frames(
+    src_eui: bytes,
+    dst_eui: bytes,
+    sport: int,
+    dport: int,
+    payload: bytes,
+    tag: int,
+    seq: int,
+    pan: int,
+    first_slice: int | None = None,
+    step: int | None = None,
+    ack_request: bool = False,
+) -> list[MacFrame]:
+    """The data frames of one UDP datagram between the link-local addresses of two link-layer addresses.
+
+    Args:
+        src_eui, dst_eui: EUI-64s of 8 bytes (short addresses of 2 work too).
+        sport, dport: UDP ports.
+        payload: the UDP payload, at most 1232 bytes.
+        tag: datagram_tag, should the datagram be cut.
+        seq: sequence number of the first frame; the others follow, modulo 256.
+        pan: the PAN of both ends.
+        first_slice: octets of UDP payload in the first fragment, a multiple of 8; None sends one frame if the
+            payload fits one, and else fills the first fragment.
+        step: octets in each later fragment but the last, a multiple of 8; None fills them.
+        ack_request: whether the link layer should acknowledge each frame.
+
+    Raises:
+        WireError: `frag-size` or `frag-cut`, as `wire.frag.cut`.
+    """
+    if len(payload) > MTU - UDP_OFFSET:
+        raise WireError("frag-size", f"a UDP payload of {len(payload)} bytes: at most {MTU - UDP_OFFSET} go")
+    src, dst = eui64.link_local(src_eui), eui64.link_local(dst_eui)
+    checksum = udp_checksum(src, dst, sport, dport, payload)
+    header = iphc.compress_udp(src, dst, sport, dport, checksum, src_eui, dst_eui)
+    room = ieee802154.room(dst_eui, src_eui)
+    return [
+        MacFrame(FrameKind.DATA, (seq + index) & 0xFF, pan, dst_eui, src_eui, part, ack_request, version=1)
+        for index, part in enumerate(frag.cut(header, UDP_OFFSET, payload, tag, room, first_slice, step))
+    ]
