@@ -194,7 +194,7 @@ class FirstSlice:
         problem = self.cut_problem
         if problem:
             raise WireError("bad-manifest", problem)
-        return tuple(self._slice(i) for i in range(1, self.n + 1))
+        return tuple(self.slice_at(i) for i in range(1, self.n + 1))
 
     @property
     def cut_problem(self) -> str | None:
@@ -221,11 +221,12 @@ class FirstSlice:
             return None
         i, rest = divmod(offset - len(self.data), 8 * self.step)
         i += 1
-        if rest or not 1 <= i <= self.n or self._slice(i) != (offset, length):
+        if rest or not 1 <= i <= self.n or self.slice_at(i) != (offset, length):
             return None
         return i
 
-    def _slice(self, i: int) -> tuple[int, int]:
+    def slice_at(self, i: int) -> tuple[int, int]:
+        """(offset, length) of slice i, 1..n; means something only while `cut_problem` is None."""
         offset = len(self.data) + (i - 1) * 8 * self.step
         return offset, min(8 * self.step, self.payload_length - offset)
 
@@ -247,7 +248,7 @@ def mac_input(src: bytes, dst: bytes, src_port: int, dst_port: int, first: First
 
 
 def tag_input(device: bytes, counter: int, i: int, offset: int, *, previous_tag: bytes, data: bytes) -> bytes:
-    """The bytes under tag_i of slice `data` at `offset`; `device` is the device's EUI-64 in both directions."""
+    """The bytes under tag_i of slice `data` at `offset`; `device` is the device's EUI-64, up and down."""
     return _TAG_HEAD.pack(2, device, counter, i, offset, len(data), previous_tag) + data
 
 
@@ -323,6 +324,6 @@ class Cut:
                 return cls(total, first, n, stride // 8)
         raise WireError(
             "too-large",
-            f"{sealed_length} sealed bytes do not fit one datagram: at most {MAX_PAYLOAD} bytes of payload in "
+            f"{sealed_length} sealed bytes fit no datagram: at most {MAX_PAYLOAD} bytes of payload, in "
             f"slices of {first}, then {stride} bytes, with a manifest that fits the first slice",
         )

@@ -1,0 +1,37 @@
+"""The errors of this room: what happened, what was expected, what to do. None ever carries a secret."""
+
+
+class SecurityError(Exception):
+    """The root.
+
+    Args:
+        what: what happened, with the (public) value met.
+        expected: what was expected instead ("" if `what` says so already).
+        remedy: what the person can do now ("" if nothing but trying again).
+    """
+
+    def __init__(self, what: str, *, expected: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.expected = expected
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.expected:
+            parts.append(f"expected: {self.expected}")
+        if self.remedy:
+            parts.append(f"remedy: {self.remedy}")
+        return "\n  ".join(parts)
+
+
+class SealError(SecurityError):
+    """Sealed bytes do not open: wrong key, device, epoch, counter or kind, or altered bytes."""
+
+
+class RegistryError(SecurityError):
+    """A registry file cannot be read, trusted or written."""
+
+
+class StateError(SecurityError):
+    """Saved state (replay intervals, trust) is not what this version wrote."""

@@ -1,0 +1,287 @@
+"""Device registries: versioned JSON files, readable by their owner only.
+
+```
+registry.json (a gateway's)
+{"format": 1, "version": 3, "site": "north field", "gateway": "02...", "devices": {
+  "02...": {"name": "pump 1", "epochs": {"0": {"frag_up": hex, "frag_dn": hex}},
+             "revoked": false}}}
+
+edge-registry.json (an edge server's)
+{"format": 1, "version": 3, "devices": {
+  "02...": {"name": "pump 1", "epochs": {"0": {"msg_up": hex, "msg_dn": hex, "salt": hex}},
+             "revoked": false}}}
+```
+
+`format` is that of the file; `version` counts its revisions. Devices and the gateway are EUI-64s of 16 hex
+digits. A device may have several epochs while keys rotate, no two of them equal mod 4.
+"""
+
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, NoReturn, Self, TypeVar
+
+from security.errors import RegistryError
+from security.keys import EdgeKeys, GatewayKeys
+
+FORMAT = 1
+MAX_FILE = 64 << 20
+
+K = TypeVar("K", GatewayKeys, EdgeKeys)
+
+
+@dataclass(frozen=True, slots=True)
+class Device(Generic[K]):
+    """One enrolled device.
+
+    Attributes:
+        eui: EUI-64.
+        name: what people call it.
+        epochs: full epoch -> keys.
+        revoked: enrolled once, refused now.
+    """
+
+    eui: bytes
+    name: str
+    epochs: Mapping[int, K]
+    revoked: bool = False
+
+    def keys_for(self, epoch_mod4: int) -> tuple[int, K] | None:
+        """(full epoch, keys) of the epoch whose two low bits these are; None if the registry has none."""
+        for epoch, keys in self.epochs.items():
+            if epoch & 3 == epoch_mod4:
+                return epoch, keys
+        return None
+
+
+@dataclass(slots=True)
+class GatewayRegistry:
+    """What a gateway knows of its devices.
+
+    Attributes:
+        gateway: the gateway's own EUI-64.
+        site: name of the site; it is part of the keys' derivation.
+        version: revision of the file, counted up by whoever changes it.
+        devices: by EUI-64.
+    """
+
+    gateway: bytes
+    site: str
+    version: int = 1
+    devices: dict[bytes, Device[GatewayKeys]] = field(default_factory=dict)
+
+    def lookup(self, eui: bytes, epoch_mod4: int) -> tuple[int, GatewayKeys] | None:
+        """(full epoch, keys) for a message; None if the device is unknown, revoked, or has no such epoch.
+
+        `devices` tells which of the three it is.
+        """
+        return _lookup(self.devices, eui, epoch_mod4)
+
+    def save(self, path: Path | str) -> None:
+        """Write the file anew: mode 0600, all or nothing, durable when this returns. Raises RegistryError."""
+        own = {"site": self.site, "gateway": self.gateway.hex()}
+        _write(Path(path), {"format": FORMAT, "version": self.version, **own, "devices": _emit(self.devices)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read and check the file. Raises RegistryError, never with a key in its text."""
+        reader = _Reader(Path(path))
+        tree = reader.file("site", "gateway")
+        return cls(
+            gateway=reader.eui(tree["gateway"], "gateway"),
+            site=reader.text(tree["site"], "site"),
+            version=reader.number(tree["version"], "version"),
+            devices=reader.devices(tree["devices"], GatewayKeys),
+        )
+
+
+@dataclass(slots=True)
+class EdgeRegistry:
+    """What an edge server knows of its devices. Attributes and methods as in `GatewayRegistry`."""
+
+    version: int = 1
+    devices: dict[bytes, Device[EdgeKeys]] = field(default_factory=dict)
+
+    def lookup(self, eui: bytes, epoch_mod4: int) -> tuple[int, EdgeKeys] | None:
+        """See `GatewayRegistry.lookup`."""
+        return _lookup(self.devices, eui, epoch_mod4)
+
+    def save(self, path: Path | str) -> None:
+        """See `GatewayRegistry.save`."""
+        _write(Path(path), {"format": FORMAT, "version": self.version, "devices": _emit(self.devices)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """See `GatewayRegistry.load`."""
+        reader = _Reader(Path(path))
+        tree = reader.file()
+        return cls(
+            version=reader.number(tree["version"], "version"),
+            devices=reader.devices(tree["devices"], EdgeKeys),
+        )
+
+
+def _lookup(devices: Mapping[bytes, Device[K]], eui: bytes, epoch_mod4: int) -> tuple[int, K] | None:
+    device = devices.get(eui)
+    return None if device is None or device.revoked else device.keys_for(epoch_mod4)
+
+
+def _secrets_of(keys: type[K]) -> list[str]:
+    return [f.name for f in fields(keys) if f.init]
+
+
+def _emit(devices: Mapping[bytes, Device[K]]) -> dict[str, Any]:
+    return {
+        device.eui.hex(): {
+            "name": device.name,
+            "epochs": {
+                str(epoch): {name: getattr(keys, name).hex() for name in _secrets_of(type(keys))}
+                for epoch, keys in sorted(device.epochs.items())
+            },
+            "revoked": device.revoked,
+        }
+        for device in devices.values()
+    }
+
+
+class _Reader:
+    """Checks a registry file value by value; every refusal names the file and the place in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def refuse(self, where: str, expected: str) -> NoReturn:
+        raise RegistryError(
+            f"registry {self.path}: {where} cannot be used",
+            expected=expected,
+            remedy="restore the file from a backup, or enrol its devices anew",
+        )
+
+    def file(self, *own: str) -> dict[str, Any]:
+        text = _read(self.path)
+        try:
+            tree = json.loads(text, object_pairs_hook=self._object)
+        except (json.JSONDecodeError, RecursionError, UnicodeDecodeError):
+            self.refuse("its text", "one JSON object")
+        if not isinstance(tree, dict) or "format" not in tree:
+            self.refuse("its top level", "an object with a format")
+        if tree["format"] != FORMAT or type(tree["format"]) is not int:
+            raise RegistryError(
+                f"registry {self.path} has format {str(tree['format'])[:20]!r}",
+                expected=f"format {FORMAT}",
+                remedy="upgrade slimwire on this machine, or enrol again with the version installed here",
+            )
+        return self.members(tree, "its top level", "format", "version", "devices", *own)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            self.refuse("an object that names one member twice", "each name once")
+        return result
+
+    def members(self, value: Any, where: str, *names: str) -> dict[str, Any]:
+        if not isinstance(value, dict) or set(value) != set(names):
+            self.refuse(where, f"an object of exactly {', '.join(names)}")
+        return value
+
+    def text(self, value: Any, where: str) -> str:
+        if not isinstance(value, str):
+            self.refuse(where, "text")
+        return value
+
+    def number(self, value: Any, where: str) -> int:
+        if type(value) is not int or value < 0:
+            self.refuse(where, "a number, 0 or more")
+        return value
+
+    def eui(self, value: Any, where: str) -> bytes:
+        if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{16}", value):
+            self.refuse(where, "an EUI-64 of 16 lower-case hex digits")
+        return bytes.fromhex(value)
+
+    def devices(self, tree: Any, keys: type[K]) -> dict[bytes, Device[K]]:
+        if not isinstance(tree, dict):
+            self.refuse("devices", "an object of EUI-64: device")
+        devices = {}
+        for name, entry in tree.items():
+            eui = self.eui(name, "a device's name in devices")
+            where = f"device {name}"
+            self.members(entry, where, "name", "epochs", "revoked")
+            if type(entry["revoked"]) is not bool:
+                self.refuse(f"{where}, revoked", "true or false")
+            devices[eui] = Device(
+                eui,
+                self.text(entry["name"], f"{where}, name"),
+                self.epochs(entry["epochs"], where, keys),
+                entry["revoked"],
+            )
+        return devices
+
+    def epochs(self, tree: Any, where: str, keys: type[K]) -> dict[int, K]:
+        if not isinstance(tree, dict) or not tree:
+            self.refuse(f"{where}, epochs", "an object with at least one epoch")
+        epochs = {}
+        for number, entry in tree.items():
+            place = f"{where}, epoch {number[:12]}"
+            if not re.fullmatch("0|[1-9][0-9]{0,9}", number) or int(number) > 0xFFFF_FFFF:
+                self.refuse(place, "a number below 2**32")
+            names = _secrets_of(keys)
+            self.members(entry, place, *names)
+            try:
+                epochs[int(number)] = keys(**{name: bytes.fromhex(entry[name]) for name in names})
+            except (ValueError, TypeError):
+                self.refuse(f"{place}, a key", "hex digits of the key's length")
+        if len({epoch & 3 for epoch in epochs}) != len(epochs):
+            self.refuse(f"{where}, epochs", "no two epochs that are equal mod 4")
+        return epochs
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mode & 0o077:
+                raise RegistryError(
+                    f"registry {path} holds keys, and its mode is {stat.S_IMODE(status.st_mode):04o}",
+                    expected="mode 0600: nobody but its owner reads it",
+                    remedy=f"chmod 600 {path}; if others may have read it, rotate the keys in it",
+                )
+            if status.st_size > MAX_FILE:
+                raise RegistryError(
+                    f"registry {path} has {status.st_size} bytes", expected=f"at most {MAX_FILE}"
+                )
+            return file.read()
+    except FileNotFoundError:
+        raise RegistryError(
+            f"there is no registry {path}",
+            remedy="enrol a device first, or name another file",
+        ) from None
+    except OSError as error:
+        raise RegistryError(f"registry {path} cannot be read: {error.strerror}") from None
+
+
+def _write(path: Path, tree: dict[str, Any]) -> None:
+    """Temporary file in the same directory, flushed to disk, then renamed over the old one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps(tree, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise RegistryError(f"registry {path} cannot be written: {error.strerror}") from None
