@@ -23,6 +23,7 @@ the MAC has shown who wrote it.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from wire.errors import WireError
 
@@ -267,6 +268,23 @@ def emit_header(octet: int, counter: int, tags: list[bytes], step: int = 0, atte
         raise ValueError(f"no manifest has {len(tags)} tags, step {step}, attempt {attempt}")
     manifest = bytes((attempt << 5 | len(tags), step)) + b"".join(tags)
     return _HEAD.pack(octet | _F, counter) + manifest
+
+
+class FrameRooms(NamedTuple):
+    """Bytes of UDP payload that fit a frame: unfragmented, as first fragment, as a later one."""
+
+    single_room: int
+    first_room: int
+    slice_room: int
+
+    @classmethod
+    def of(cls, mac_room: int) -> "FrameRooms":
+        """For frames with `mac_room` bytes of MAC payload (`wire.ieee802154.room`): 98, 88, 96 with EUI-64s.
+
+        IPv6 and UDP between link-local addresses compress to 6 bytes (RFC 6282); FRAG1 takes 4 bytes, FRAGN 5
+        (RFC 4944, section 5.3).
+        """
+        return cls(mac_room - 6, (mac_room - 10) & ~7, (mac_room - 5) & ~7)
 
 
 @dataclass(frozen=True, slots=True)
