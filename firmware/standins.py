@@ -1,0 +1,88 @@
+"""What CPython lacks of MicroPython's compiler: viper's pointers, and decorators that do nothing.
+
+A pointer is a buffer and a position in it. `int(pointer)` is a made-up address that `ptr8(address)` turns
+back into a pointer, so pointer arithmetic in the kernels works as it is written. Addresses stay below 2^28.
+"""
+
+from time import monotonic_ns
+
+_SPACE_BITS = 24  # bytes a single buffer may have
+_SPACES = 16  # more than any kernel has pointers
+
+_buffers = [memoryview(b"")] * _SPACES
+_next = 0
+
+
+class ptr8:
+    """Bytes at `where`: a buffer, another pointer, or an address made by `int(pointer)`."""
+
+    __slots__ = ("_at", "_buffer", "_space")
+    _format = "B"
+    _shift = 0
+
+    def __init__(self, where):
+        global _next
+        if not isinstance(where, int):
+            _buffers[_next] = memoryview(where).cast("B")
+            where = _next << _SPACE_BITS
+            _next = (_next + 1) % _SPACES
+        self._space = where >> _SPACE_BITS
+        self._at = (where & ((1 << _SPACE_BITS) - 1)) >> self._shift
+        self._buffer = _buffers[self._space]
+        if self._shift:
+            self._buffer = self._buffer.cast(self._format)
+
+    def __int__(self):
+        return (self._space << _SPACE_BITS) | (self._at << self._shift)
+
+    def __getitem__(self, index):
+        return self._buffer[self._at + index]
+
+    def __setitem__(self, index, value):
+        self._buffer[self._at + index] = value & 0xFF if self._shift == 0 else value
+
+
+class ptr32(ptr8):
+    """Words of 32 bits, read as unsigned."""
+
+    __slots__ = ()
+    _format = "I"
+    _shift = 2
+
+
+class micropython:
+    """The decorators: viper's arguments become pointers where annotated so, all else stays as it is."""
+
+    @staticmethod
+    def viper(function):
+        kinds = [
+            kind if isinstance(kind, type) and issubclass(kind, ptr8) else None
+            for name, kind in function.__annotations__.items()
+            if name != "return"
+        ]
+
+        def call(*args):
+            return function(*[kind(arg) if kind else arg for kind, arg in zip(kinds, args)])
+
+        return call
+
+    @staticmethod
+    def native(function):
+        return function
+
+
+def const(value):
+    return value
+
+
+def ticks_ms():
+    """Milliseconds that never go back; CPython's do not wrap."""
+    return monotonic_ns() // 1_000_000
+
+
+def ticks_add(ticks, delta):
+    return ticks + delta
+
+
+def ticks_diff(later, earlier):
+    return later - earlier
