@@ -72,7 +72,9 @@ def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
     """
     source = SOURCES.get(name)
     if source is None:
-        raise BundleError(f"no data set is called {name!r}; known: {', '.join(sorted(SOURCES))}, or give a .npz file")
+        raise BundleError(
+            f"no data set is called {name!r}; known: {', '.join(sorted(SOURCES))}, or give a .npz file"
+        )
     prefix = {"train": "train", "test": "t10k"}.get(split)
     if prefix is None:
         raise BundleError(f"no split is called {split!r}; expected train or test")
@@ -87,7 +89,9 @@ def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
         with np.load(path, allow_pickle=False) as archive:
             missing = {"x", "y"} - set(archive.files)
             if missing:
-                raise BundleError(f"{path} lacks the array {min(missing)!r}; expected x (N,H,W[,C]) uint8 and y (N,)")
+                raise BundleError(
+                    f"{path} lacks the array {min(missing)!r}; expected x (N,H,W[,C]) uint8 and y (N,)"
+                )
             x, y = archive["x"], archive["y"]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path} can't be read as .npz ({error}); expected arrays x and y") from error

@@ -28,9 +28,9 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from wire.rans import Tables
 
 from models.errors import BundleError
+from wire.rans import Tables
 
 MAGIC = b"SWH1"
 VERSION = 1
@@ -123,7 +123,13 @@ class HeadFile:
         )
         for layer in self.layers:
             out += _LAYER.pack(
-                layer.op, layer.stride, layer.act, 0, layer.in_channels, layer.out_channels, layer.weight_offset
+                layer.op,
+                layer.stride,
+                layer.act,
+                0,
+                layer.in_channels,
+                layer.out_channels,
+                layer.weight_offset,
             )
         for section in sections:
             out += struct.pack("<I", start)
@@ -193,6 +199,24 @@ class HeadFile:
             total += height * width * each * self.widths[width_index].out_channels[i]
         return total
 
+    @property
+    def params(self) -> int:
+        """Weights of the full head."""
+        return sum(layer.weight_count for layer in self.layers)
+
+    def ram_bytes(self, width_index: int) -> int:
+        """Memory a device needs at a width: weights, that width's tables, the largest pair of activations."""
+        width = self.widths[width_index]
+        sizes = [
+            height * columns * channels
+            for (height, columns), channels in zip(
+                self.grids(), (self.input[2], *width.out_channels), strict=True
+            )
+        ]
+        activations = max(before + after for before, after in pairwise(sizes))
+        tables = 2 * width.tables.freqs.size + -(-len(width.tables.index) // 4)
+        return len(self.weights) + 9 * sum(width.out_channels) + tables + activations
+
 
 class _Reader:
     """Walks head.bin from the front; every read is checked against the bytes that are there."""
@@ -213,17 +237,23 @@ class _Reader:
         return np.frombuffer(self.take(np.dtype(dtype).itemsize * count, what), dtype).astype(np.int64)
 
     def head(self) -> HeadFile:
-        magic, version, height, width, channels, n_widths, n_layers, levels, center, weight_bytes = _PREFIX.unpack(
-            self.take(_PREFIX.size, "the header")
+        magic, version, height, width, channels, n_widths, n_layers, levels, center, weight_bytes = (
+            _PREFIX.unpack(self.take(_PREFIX.size, "the header"))
         )
         _expect(magic == MAGIC, f"head.bin starts with {magic!r}", f"{MAGIC!r}")
         _expect(version == VERSION, f"head.bin has format version {version}", f"version {VERSION}")
-        _expect(min(height, width, channels) > 0, f"input is {height}×{width}×{channels}", "sizes of at least 1")
+        _expect(
+            min(height, width, channels) > 0, f"input is {height}×{width}×{channels}", "sizes of at least 1"
+        )
         _expect(1 <= n_widths <= 16, f"head.bin has {n_widths} widths", "1 to 16")
         _expect(1 <= n_layers <= 32, f"head.bin has {n_layers} layers", "1 to 32")
         _expect(2 <= levels <= 32, f"the latent has {levels} levels", "2 to 32")
         _expect(center < levels, f"the center symbol is {center}", f"less than the {levels} levels")
-        _expect(weight_bytes <= MAX_WEIGHTS, f"head.bin claims {weight_bytes} bytes of weights", f"≤ {MAX_WEIGHTS}")
+        _expect(
+            weight_bytes <= MAX_WEIGHTS,
+            f"head.bin claims {weight_bytes} bytes of weights",
+            f"≤ {MAX_WEIGHTS}",
+        )
         layers = self.layers(n_layers, height, width, channels, weight_bytes)
         offsets = self.array("<u4", n_widths, "the offsets of the width sections")
         raw = np.frombuffer(self.take(weight_bytes, "the weights"), np.uint8)
@@ -235,7 +265,9 @@ class _Reader:
         widths = []
         for i, offset in enumerate(offsets):
             _expect(
-                int(offset) == self.at, f"width section {i} starts at {offset}", f"{self.at}, where the one before ends"
+                int(offset) == self.at,
+                f"width section {i} starts at {offset}",
+                f"{self.at}, where the one before ends",
             )
             widths.append(self.width(i, layers, levels, grid_height * grid_width))
         _expect(self.at == len(self.data), f"{len(self.data) - self.at} bytes follow the last width", "none")
@@ -250,24 +282,36 @@ class _Reader:
             _check_accumulators(head, i)
         return head
 
-    def layers(self, count: int, height: int, width: int, channels: int, weight_bytes: int) -> tuple[Layer, ...]:
+    def layers(
+        self, count: int, height: int, width: int, channels: int, weight_bytes: int
+    ) -> tuple[Layer, ...]:
         found = []
         for i in range(count):
-            op, stride, act, zero, inputs, outputs, offset = _LAYER.unpack(self.take(_LAYER.size, f"layer {i}"))
+            op, stride, act, zero, inputs, outputs, offset = _LAYER.unpack(
+                self.take(_LAYER.size, f"layer {i}")
+            )
             layer = Layer(op, stride, act, inputs, outputs, offset)
             last = i == count - 1
             _expect(op in (CONV, DEPTHWISE, POINTWISE), f"layer {i} has operator {op}", "0, 1 or 2")
             _expect(stride in (1, 2), f"layer {i} has stride {stride}", "1 or 2")
             _expect(
-                stride == 1 or op != POINTWISE, f"pointwise layer {i} has stride {stride}", "1: it would skip pixels"
+                stride == 1 or op != POINTWISE,
+                f"pointwise layer {i} has stride {stride}",
+                "1: it would skip pixels",
             )
-            _expect(act == (LATENT if last else RELU), f"layer {i} has activation {act}", "1 for the last, else 0")
+            _expect(
+                act == (LATENT if last else RELU), f"layer {i} has activation {act}", "1 for the last, else 0"
+            )
             _expect(zero == 0, f"the reserved byte of layer {i} is {zero}", "0")
             _expect(inputs == channels, f"layer {i} takes {inputs} channels", f"{channels}")
-            _expect(1 <= outputs <= MAX_CHANNELS, f"layer {i} gives {outputs} channels", f"1 to {MAX_CHANNELS}")
+            _expect(
+                1 <= outputs <= MAX_CHANNELS, f"layer {i} gives {outputs} channels", f"1 to {MAX_CHANNELS}"
+            )
             _expect(last or outputs % 4 == 0, f"layer {i} gives {outputs} channels", "a multiple of 4")
             _expect(
-                op != DEPTHWISE or inputs == outputs, f"depthwise layer {i} turns {inputs} into {outputs}", "equal"
+                op != DEPTHWISE or inputs == outputs,
+                f"depthwise layer {i} turns {inputs} into {outputs}",
+                "equal",
             )
             _expect(
                 offset + layer.weight_count <= weight_bytes,
@@ -315,7 +359,9 @@ class _Reader:
                 f"a bias of layer {i} in {where} is out of range",
                 "|bias| < 2^24",
             )
-            _expect(bool((rshift <= 31).all()), f"a shift of layer {i} in {where} is {rshift.max()}", "0 to 31")
+            _expect(
+                bool((rshift <= 31).all()), f"a shift of layer {i} in {where} is {rshift.max()}", "0 to 31"
+            )
             mults.append(mult)
             biases.append(bias)
             shifts.append(rshift)
@@ -338,7 +384,9 @@ class _Reader:
         _expect(not index[places:].any(), f"unused bits of the map of {where} are set", "0")
         index = index[:places]
         _expect(
-            int(index.max()) < count, f"the map of {where} names table {index.max()}", f"less than the {count} tables"
+            int(index.max()) < count,
+            f"the map of {where} names table {index.max()}",
+            f"less than the {count} tables",
         )
         return Tables(freqs.astype(np.uint16), index.astype(np.uint8))
 

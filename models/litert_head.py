@@ -153,7 +153,9 @@ class LiteRtHead:
 
     def __init__(self, model: bytes, levels: int, center: int, reference: bool) -> None:
         kind = litert.OpResolverType.BUILTIN_REF if reference else litert.OpResolverType.AUTO
-        self._interpreter = litert.Interpreter(model_content=model, experimental_op_resolver_type=kind, num_threads=1)
+        self._interpreter = litert.Interpreter(
+            model_content=model, experimental_op_resolver_type=kind, num_threads=1
+        )
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]["index"]
         self._levels, self._center = levels, center

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 REFIT_EVERY = 50
 OVER_LIMIT = 3.0
 """How much dearer a byte is beyond a width's frame limit, in the messages that exceed it."""
+PRICE_GAIN = 0.006
+"""How fast a width's price of a byte follows the logarithmic error of its rate, a step."""
+PRICE_RANGE = (math.log(1e-6), math.log(0.03))
 
 
 class Model(nn.Module):
@@ -114,8 +117,8 @@ def train_step(
         rate = size.mean() + OVER_LIMIT * excess.mean()
         loss = loss + task + model.log_beta[width].exp() * rate
         real = float(prior.symbol_bits(symbols).mean()) / 8
-        error = max(-0.5, min(0.5, math.log(real / (target.mean * factor))))
-        model.log_beta[width] = (model.log_beta[width] + 0.02 * error).clamp(math.log(1e-6), math.log(0.1))
+        error = max(-0.3, min(0.3, math.log(real / (target.mean * factor))))
+        model.log_beta[width] = (model.log_beta[width] + PRICE_GAIN * error).clamp(*PRICE_RANGE)
     return loss / len(widths)
 
 
@@ -137,7 +140,9 @@ def validate(model: Model, x: Images, y: npt.NDArray[np.int64], bf16: bool) -> l
         right, size = 0, 0.0
         for start in range(0, len(x), 500):
             latent = model.head(to_tensor(x[start : start + 500]), width)
-            symbols = (in_symbol_order(latent).round() + model.recipe.center).clamp(0, model.recipe.levels - 1)
+            symbols = (in_symbol_order(latent).round() + model.recipe.center).clamp(
+                0, model.recipe.levels - 1
+            )
             size += float(model.prior(width).symbol_bits(symbols.long()).sum()) / 8
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = model.tail(pad_channels(model.quantise(latent), channels))

@@ -30,14 +30,18 @@ def fit_tables(
         start = (np.argsort(np.argsort(entropy, kind="stable"), kind="stable") * tables) // len(p)
     index = start
     for _ in range(rounds):
-        pooled = np.stack([counts[index == t].sum(0) if (index == t).any() else counts.sum(0) for t in range(tables)])
+        pooled = np.stack(
+            [counts[index == t].sum(0) if (index == t).any() else counts.sum(0) for t in range(tables)]
+        )
         q = pooled + 1e-3 * pooled.sum(1, keepdims=True) / pooled.shape[1] + 1e-9
         q /= q.sum(1, keepdims=True)
         closest = (p @ -np.log2(q).T).argmin(1)
         if (closest == index).all():
             break
         index = closest
-    pooled = np.stack([counts[index == t].sum(0) if (index == t).any() else counts.sum(0) for t in range(tables)])
+    pooled = np.stack(
+        [counts[index == t].sum(0) if (index == t).any() else counts.sum(0) for t in range(tables)]
+    )
     return np.stack([frequencies(row) for row in pooled]), index.astype(np.uint8)
 
 
@@ -84,7 +88,9 @@ class RatePrior(nn.Module):
     def refit(self) -> None:
         """Clusters the counts into tables again and takes their price list into use."""
         start = None if int(self.index[0]) < 0 else self.index.numpy()
-        freqs, index = fit_tables(self.counts.double().numpy(), self.tables, 8 if start is not None else 30, start)
+        freqs, index = fit_tables(
+            self.counts.double().numpy(), self.tables, 8 if start is not None else 30, start
+        )
         self.index.copy_(torch.from_numpy(index.astype(np.int64)))
         p = torch.from_numpy(freqs.astype(np.float32)) / TOTAL
         p = 0.998 * p + 0.002 / self.levels  # an unused symbol stays affordable while the head is learning

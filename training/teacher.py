@@ -65,7 +65,9 @@ def predict(model: nn.Module, x: Images, bf16: bool) -> npt.NDArray[np.float32]:
     return torch.cat(parts).numpy()
 
 
-def train_teacher(split: Split, plan: TeacherPlan, seed: int, bf16: bool, path: Path) -> npt.NDArray[np.float32]:
+def train_teacher(
+    split: Split, plan: TeacherPlan, seed: int, bf16: bool, path: Path
+) -> npt.NDArray[np.float32]:
     """Trains the teacher (or resumes from ``path``) and returns its probabilities on the training images (N,K)."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -104,7 +106,9 @@ def train_teacher(split: Split, plan: TeacherPlan, seed: int, bf16: bool, path: 
         top1 = float((predict(model, split.valid_x, bf16).argmax(1) == split.valid_y).mean())
         seconds = time.monotonic() - started
         left = seconds * (plan.epochs - epoch - 1) / 60
-        log.info("teacher epoch %d/%d: validation top-1 %.4f, %.0f min left", epoch + 1, plan.epochs, top1, left)
+        log.info(
+            "teacher epoch %d/%d: validation top-1 %.4f, %.0f min left", epoch + 1, plan.epochs, top1, left
+        )
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
         torch.save({**state, "schedule": schedule.state_dict(), "epoch": epoch + 1, "top1": top1}, path)
     return predict(model, split.train_x, bf16)

@@ -1,0 +1,174 @@
+"""A bundle: head, tail, test images for a demo and measured figures, in one directory named by ``bundle.json``.
+
+``bundle.json`` (format 1) names each file with its SHA-256. `Bundle.load` checks everything it reads; what comes out of
+it can be used without further checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.datasets import load_npz
+from models.errors import BundleError
+from models.headfile import HeadFile
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "bundles"
+LARGEST_FILE = 64 << 20
+_FIELDS: dict[str, type] = {
+    "name": str,
+    "version": str,
+    "licence": str,
+    "data": dict,
+    "classes": list,
+    "input": dict,
+    "latent": dict,
+    "head": dict,
+    "tail": dict,
+    "camera": dict,
+    "widths": list,
+    "training": dict,
+}
+
+
+def shipped() -> list[str]:
+    """Names of the bundles that come with Slimwire, sorted."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. ``info`` is its ``bundle.json``, ``digest`` that file's SHA-256 (which covers every other's)."""
+
+    path: Path
+    info: dict[str, Any]
+    digest: str
+    headfile: HeadFile
+    head_bytes: bytes
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Bundle:
+        """Loads a shipped bundle by its name, or any bundle by its directory.
+
+        Raises BundleError, saying what was found and expected, when there is no bundle, its format is unknown, a file
+        is missing, damaged or not the one ``bundle.json`` names, or the parts do not fit each other.
+        """
+        path = _directory(name_or_path)
+        raw = _read(path / "bundle.json")
+        info = _checked_info(path, raw)
+        head_bytes = _file(path, info, "head")
+        for part in ("tail", "camera"):
+            _file(path, info, part)
+        headfile = HeadFile.parse(head_bytes)
+        _check_fit(path, info, headfile)
+        return cls(path, info, hashlib.sha256(raw).hexdigest(), headfile, head_bytes)
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+        return str(self.info["name"])
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the logits."""
+        return list(self.info["classes"])
+
+    @property
+    def widths(self) -> list[dict[str, Any]]:
+        """Measured figures of each width, narrowest first: width, channels, macs, top1, bytes, frames."""
+        return list(self.info["widths"])
+
+    @cached_property
+    def _camera(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        x, y = load_npz(self.path / self.info["camera"]["file"])
+        if x.shape[1:] != self.headfile.input:
+            raise BundleError(f"{self.path}: camera images are {x.shape[1:]}; expected {self.headfile.input}")
+        return x, y
+
+    def camera(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Test images for demonstrations: ``x`` uint8 (N,H,W,C) and their classes ``y`` (N,)."""
+        return self._camera
+
+    def tail(self, num_threads: int = 1) -> Any:
+        """A new `models.tail.Tail` of this bundle; each thread needs its own."""
+        from models.tail import Tail  # noqa: PLC0415  (LiteRT loads only where a tail runs)
+
+        return Tail(_file(self.path, self.info, "tail"), self.headfile, len(self.classes), num_threads)
+
+
+def _directory(name_or_path: str | Path) -> Path:
+    own, known = Path(name_or_path), SHIPPED / str(name_or_path)
+    if (own / "bundle.json").is_file():
+        return own
+    if Path(name_or_path).name == str(name_or_path) and (known / "bundle.json").is_file():
+        return known
+    raise BundleError(
+        f"{name_or_path} is no bundle; expected a directory with a bundle.json or one of: {', '.join(shipped())}"
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise BundleError(f"{path} has {size} bytes; expected at most {LARGEST_FILE}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} can't be read ({error.strerror})") from error
+
+
+def _checked_info(path: Path, raw: bytes) -> dict[str, Any]:
+    try:
+        info = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}/bundle.json is not JSON ({error})") from error
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        found = info.get("format") if isinstance(info, dict) else type(info).__name__
+        raise BundleError(f"{path}/bundle.json has format {found!r}; expected {FORMAT}")
+    for field, kind in _FIELDS.items():
+        if not isinstance(info.get(field), kind):
+            raise BundleError(
+                f"{path}/bundle.json: {field!r} is {info.get(field)!r}; expected a {kind.__name__}"
+            )
+    for part in ("head", "tail", "camera"):
+        name, digest = info[part].get("file"), info[part].get("sha256")
+        if not isinstance(name, str) or not isinstance(digest, str) or Path(name).name != name:
+            raise BundleError(
+                f"{path}/bundle.json: {part!r} is {info[part]!r}; expected a file name and its sha256"
+            )
+    return info
+
+
+def _file(path: Path, info: dict[str, Any], part: str) -> bytes:
+    """The bytes of one file of the bundle, whose digest is the named one."""
+    content = _read(path / info[part]["file"])
+    found = hashlib.sha256(content).hexdigest()
+    if found != info[part]["sha256"]:
+        raise BundleError(f"{path / info[part]['file']} has SHA-256 {found}; expected {info[part]['sha256']}")
+    return content
+
+
+def _check_fit(path: Path, info: dict[str, Any], headfile: HeadFile) -> None:
+    """What bundle.json says of input, latent and widths is what the head file does."""
+    height, width, _ = headfile.latent_shape(0)
+    said = {
+        "input": dict(zip(("height", "width", "channels"), headfile.input, strict=True)),
+        "latent": {"height": height, "width": width, "levels": headfile.levels, "center": headfile.center},
+    }
+    for field, expected in said.items():
+        if info[field] != expected:
+            raise BundleError(f"{path}/bundle.json: {field!r} is {info[field]!r}; its head has {expected!r}")
+    found = [entry.get("width") if isinstance(entry, dict) else entry for entry in info["widths"]]
+    if found != [entry.width for entry in headfile.widths]:
+        expected_widths = [entry.width for entry in headfile.widths]
+        raise BundleError(
+            f"{path}/bundle.json has figures for widths {found}; its head has {expected_widths}"
+        )

@@ -1,0 +1,125 @@
+"""Writes a bundle directory from a trained model, measures it, and writes the figures into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from models.bundle import FORMAT, Bundle
+from models.datasets import SOURCES, load_named
+from models.evaluate import evaluate
+from models.head import Head
+from models.headfile import HeadFile
+from slimwire.errors import SlimwireError
+from training.card import model_card
+from training.data import Images, Split
+from training.export import export_head
+from training.export_tail import export_tail
+from training.loop import Model
+
+TABLE_IMAGES = 55000
+CALIBRATION_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a model came to be, for the card: the command and what it printed about itself."""
+
+    command: str
+    seed: int
+    facts: dict[str, Any]
+
+
+def write_bundle(model: Model, split: Split, origin: Origin, version: str, out: Path) -> dict[str, Any]:
+    """Writes head, tail, camera, card and ``bundle.json`` to ``out``; returns the content of ``bundle.json``.
+
+    Figures are measured on the test split, through the integer pipeline, with nothing left to choose. Raises
+    SlimwireError when ``out`` holds something else.
+    """
+    recipe = model.recipe
+    source = SOURCES[recipe.data]
+    if out.exists() and any(out.iterdir()) and not (out / "bundle.json").is_file():
+        raise SlimwireError(f"{out} is not empty and holds no bundle", remedy="give --out another directory")
+    out.mkdir(parents=True, exist_ok=True)
+    model.eval()
+    headfile = export_head(model.head, recipe, split.train_x[:TABLE_IMAGES])
+    tail = export_tail(model.tail, latents_of(headfile, split.train_x[:CALIBRATION_IMAGES]))
+    test_x, test_y = load_named(recipe.data, "test")
+    picked = np.random.default_rng(recipe.camera_seed).choice(
+        len(test_x), recipe.camera_images, replace=False
+    )
+    (out / "head.bin").write_bytes(headfile.emit())
+    (out / "tail.tflite").write_bytes(tail)
+    np.savez_compressed(out / "camera.npz", x=test_x[picked], y=test_y[picked].astype(np.uint8))
+    height, width, _ = headfile.latent_shape(0)
+    info: dict[str, Any] = {
+        "format": FORMAT,
+        "name": recipe.name,
+        "version": version,
+        "licence": "Apache-2.0",
+        "data": {"name": source.title, "licence": source.licence},
+        "classes": list(source.classes),
+        "input": dict(zip(("height", "width", "channels"), recipe.input, strict=True)),
+        "latent": {"height": height, "width": width, "levels": recipe.levels, "center": recipe.center},
+        **{part: _named(out / name) for part, name in _FILES.items()},
+        "widths": [{"width": width} for width in recipe.widths],
+        "training": {"command": origin.command, "seed": origin.seed, **origin.facts},
+    }
+    _write_info(out, info)
+    bundle = Bundle.load(out)
+    validation = evaluate(bundle, split.valid_x, split.valid_y)
+    test = evaluate(bundle, test_x, test_y)
+    float_tail = _float_tail_top1(model, headfile, split.valid_x, split.valid_y)
+    info["widths"] = test["widths"]
+    info["model_tag"] = test["model_tag"]
+    info["head"].update(test["head"])
+    info["training"]["validation"] = [
+        {"width": row["width"], "top1": row["top1"], "float_tail_top1": top1, "bytes": row["bytes"]}
+        for row, top1 in zip(validation["widths"], float_tail, strict=True)
+    ]
+    _write_info(out, info)
+    (out / "README.md").write_text(model_card(info, recipe))
+    return info
+
+
+def latents_of(headfile: HeadFile, images: Images) -> npt.NDArray[np.float32]:
+    """What the tail gets for ``images`` at every width: (widths · N, H, W, C_full) float32."""
+    head = Head(headfile)
+    height, width, _ = headfile.latent_shape(0)
+    parts = []
+    for i in range(len(headfile.widths)):
+        latent = np.zeros((len(images), height, width, headfile.layers[-1].out_channels), np.float32)
+        values = head.run(images, i).reshape(len(images), *headfile.latent_shape(i))
+        latent[..., : values.shape[-1]] = values.astype(np.float32) - headfile.center
+        parts.append(latent)
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def _float_tail_top1(model: Model, headfile: HeadFile, x: Images, y: npt.NDArray[np.int64]) -> list[float]:
+    """Top-1 of the integer head with the tail before quantisation, at each width: shows what int8 costs."""
+    right = np.zeros(len(headfile.widths), np.int64)
+    for start in range(0, len(x), 500):
+        latents = torch.from_numpy(latents_of(headfile, x[start : start + 500])).permute(0, 3, 1, 2)
+        answers = functional.softmax(model.tail(latents), 1).argmax(1).numpy().reshape(len(right), -1)
+        right += (answers == y[start : start + 500]).sum(1)
+    return [round(float(count) / len(x), 5) for count in right]
+
+
+_FILES = {"head": "head.bin", "tail": "tail.tflite", "camera": "camera.npz"}
+
+
+def _named(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _write_info(out: Path, info: dict[str, Any]) -> None:
+    (out / "bundle.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n")
