@@ -1,0 +1,224 @@
+"""One batch in, one batch out: open, check replay, decode, one tail batch, answer, seal, commit.
+
+An item ends in exactly one verdict and never spoils another one. What opened gets an answer, even where its
+model is unknown or its symbols do not decode, so that the device learns it. A counter that was answered
+before gets the stored answer again and touches nothing else, the width controller included.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_server.devices import Devices
+from edge_server.enrolled import Enrolled
+from edge_server.store import Store
+from edge_server.tails import Prediction, Served, Tails
+from edge_server.width import WidthPolicy
+from models.evaluate import frames
+from security import seal
+from security.errors import SealError
+from security.keys import EdgeKeys
+from wire import latent, rans
+from wire.batch import AnswerItem, IngestItem, Verdict
+from wire.errors import WireError
+from wire.message import Kind, epoch_of, kind_of, octet0
+from wire.reply import FULL_CONFIDENCE, Answer, Status
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """An item whose seal opened and whose counter is new."""
+
+    place: int
+    item: IngestItem
+    epoch: int
+    keys: EdgeKeys
+    header: latent.InnerHeader | None
+    coded: bytes
+    served: Served | None = None
+    symbols: npt.NDArray[np.uint8] | None = None
+    prediction: Prediction | None = None
+
+
+class Ingest:
+    """Answers batches. One thread at a time.
+
+    Args:
+        enrolled: whose keys; tails: the models; store: what was answered; policy: the width controller.
+        detail: whether answers carry the class's name as text (a few bytes more on the air).
+    """
+
+    def __init__(
+        self, enrolled: Enrolled, tails: Tails, store: Store, policy: WidthPolicy, *, detail: bool = False
+    ) -> None:
+        self.enrolled = enrolled
+        self.tails = tails
+        self.store = store
+        self.policy = policy
+        self.devices = Devices()
+        #: Items by verdict, since the start.
+        self.verdicts: Counter[str] = Counter()
+        #: Widths told to devices, since the start.
+        self.widths: Counter[str] = Counter()
+        self._detail = detail
+
+    def batch(self, items: Sequence[IngestItem], now: float, unix_time: float) -> list[AnswerItem]:
+        """Answer a batch, in its order.
+
+        Args:
+            items: as parsed from the request.
+            now: s, monotonic: the controller's clock.
+            unix_time: s, sent to devices in their answers.
+        """
+        self.enrolled.look(now)
+        results: list[AnswerItem | None] = [None] * len(items)
+        opened: list[_Opened] = []
+        first: dict[tuple[bytes, int, int], int] = {}
+        repeated: list[tuple[int, int]] = []
+        for place, item in enumerate(items):
+            outcome = self._open(place, item)
+            if isinstance(outcome, AnswerItem):
+                results[place] = outcome
+                continue
+            key = (item.device, outcome.epoch, item.counter)
+            if key in first:
+                repeated.append((place, first[key]))
+                continue
+            first[key] = place
+            opened.append(outcome)
+        self._decode(opened)
+        self._predict(opened)
+        commits = []
+        for one in opened:
+            result = self._answer(one, now, unix_time)
+            results[one.place] = result
+            if result.sealed:
+                commits.append((one.item.device, one.epoch, one.item.counter, result.sealed))
+        self.store.commit(commits)
+        for place, origin in repeated:
+            same = results[origin]
+            assert same is not None
+            results[place] = same if same.verdict == Verdict.BUSY else same._replace(verdict=Verdict.ALREADY)
+        done = [result for result in results if result is not None]
+        self.verdicts.update(Verdict(result.verdict).name.lower() for result in done)
+        return done
+
+    def _open(self, place: int, item: IngestItem) -> _Opened | AnswerItem:
+        registry = self.enrolled.registry
+        entry = registry.lookup(item.device, epoch_of(item.octet0)) if registry else None
+        if registry and item.device in registry.devices and registry.devices[item.device].revoked:
+            return _verdict(item, Verdict.REVOKED)
+        if entry is None:
+            return _verdict(item, Verdict.UNKNOWN_DEVICE)
+        epoch, keys = entry
+        if kind_of(item.octet0) is not Kind.DATA:
+            return _verdict(item, Verdict.SEAL)
+        try:
+            plaintext = seal.open_up(keys, item.device, item.octet0, item.counter, item.sealed)
+        except SealError:
+            return _verdict(item, Verdict.SEAL)
+        if self.store.used(item.device, epoch, item.counter):
+            return _verdict(item, Verdict.ALREADY, self.store.answer(item.device, epoch, item.counter))
+        try:
+            header, coded = latent.parse(plaintext)
+        except WireError:
+            return _Opened(place, item, epoch, keys, None, b"")
+        return _Opened(place, item, epoch, keys, header, coded)
+
+    def _decode(self, opened: Sequence[_Opened]) -> None:
+        """Find each item's model and symbols, all of one model and width together."""
+        groups: dict[tuple[int, int], list[_Opened]] = {}
+        for one in opened:
+            if one.header is None:
+                continue
+            one.served = self.tails.get(one.header.model_tag)
+            if one.served is not None and one.header.width < len(one.served.tables):
+                groups.setdefault((one.header.model_tag, one.header.width), []).append(one)
+        for (tag, width), members in groups.items():
+            served = self.tails.get(tag)
+            assert served is not None
+            for one, symbols in zip(
+                members, rans.decode_batch([m.coded for m in members], served.tables[width]), strict=True
+            ):
+                if not isinstance(symbols, WireError):
+                    one.symbols = symbols
+
+    def _predict(self, opened: Sequence[_Opened]) -> None:
+        """One tail batch per model, widths mixed."""
+        for served in self.tails:
+            members = [one for one in opened if one.served is served and one.symbols is not None]
+            if not members:
+                continue
+            latents = [
+                (one.header.width, one.symbols) for one in members if one.header and one.symbols is not None
+            ]
+            try:
+                predictions = served.run(latents)
+            except (RuntimeError, ValueError):
+                log.exception(
+                    "the tail of %s failed on %d latents; their gateway may try again",
+                    served.name,
+                    len(latents),
+                )
+                continue
+            for one, prediction in zip(members, predictions, strict=True):
+                one.prediction = prediction
+
+    def _answer(self, one: _Opened, now: float, unix_time: float) -> AnswerItem:
+        item, header, served = one.item, one.header, one.served
+        if one.symbols is not None and one.prediction is None:
+            return _verdict(item, Verdict.BUSY)
+        width = header.width if header else 0
+        choice = None
+        if header is not None:
+            samples = self.devices.heard(
+                item.device,
+                one.epoch,
+                item.counter,
+                frames(len(one.coded)),
+                header.report,
+                now,
+                unix_time,
+            )
+            for sample in samples:
+                self.policy.observe(item.device, sample)
+        verdict, status, prediction = Verdict.LATENT, Status.BAD_LATENT, one.prediction
+        if header is not None and served is None:
+            verdict, status = Verdict.UNKNOWN_MODEL, Status.UNKNOWN_MODEL
+        elif header is not None and served is not None and prediction is not None:
+            verdict, status = Verdict.ANSWERED, Status.ANSWERED
+            choice = self.policy.choose(item.device, served.options, width, now, header.report.queue)
+            width = choice.index
+        answer = Answer(
+            next_width=width,
+            status=status,
+            cls=prediction.cls if prediction else 0,
+            confidence=round(prediction.confidence * FULL_CONFIDENCE) if prediction else 0,
+            unix_time=int(unix_time),
+            detail=served.bundle.classes[prediction.cls] if self._detail and served and prediction else "",
+        )
+        if choice is not None:
+            self.widths[f"{choice.width:g}"] += 1
+        device = self.devices.get(item.device)
+        if device is not None:
+            device.answered += 1
+            if (
+                device.counter == item.counter
+                and header is not None
+                and served is not None
+                and choice is not None
+            ):
+                device.width = served.options[header.width].width
+                device.next_width = choice.width
+        sealed = seal.seal_down(one.keys, octet0(Kind.REPLY, one.epoch), item.counter, answer.emit())
+        return _verdict(item, verdict, sealed)
+
+
+def _verdict(item: IngestItem, verdict: Verdict, sealed: bytes = b"") -> AnswerItem:
+    return AnswerItem(item.device, item.octet0, item.counter, verdict, sealed)

@@ -1,0 +1,185 @@
+"""What was answered: exact replay intervals per (device, epoch), and the last sealed answers, in SQLite.
+
+The key of replay protection is (device, epoch, counter) and the set is exact (docs/protocol.md, section 4):
+no sliding window. A batch is one transaction, committed (synchronous = FULL) before its answers leave.
+Answers are kept for the `keep` newest counters of each (device, epoch), so that a retry gets the same bytes
+again.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from edge_server.errors import EdgeError
+from security.errors import StateError
+from security.replay import Intervals
+
+SCHEMA_VERSION = 1
+FILE = "edge.sqlite"
+
+_SCHEMA = """
+CREATE TABLE used (
+  device BLOB, epoch INTEGER, low INTEGER, high INTEGER, PRIMARY KEY (device, epoch, low)
+) WITHOUT ROWID;
+CREATE TABLE answers (
+  device BLOB, epoch INTEGER, counter INTEGER, sealed BLOB, PRIMARY KEY (device, epoch, counter)
+) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """Replay intervals and stored answers. One thread at a time; one process per directory.
+
+    Args:
+        directory: where the database lives (made if missing), or None: memory only, forgotten at exit.
+        keep: newest counters of each (device, epoch) whose answers are kept.
+
+    Raises:
+        EdgeError: the directory is in use, not writable, or holds another version's database.
+    """
+
+    def __init__(self, directory: Path | None = None, *, keep: int = 256) -> None:
+        self.directory = directory
+        self._keep = keep
+        self._lock: int | None = None
+        path = ":memory:"
+        if directory is not None:
+            self._lock = _lock(directory)
+            path = str(directory / FILE)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._open(path)
+            self._used = self._restore()
+        except (sqlite3.DatabaseError, StateError) as error:
+            self.close()
+            raise EdgeError(
+                f"{path} is not an edge server's state: {error}",
+                remedy="name another --state directory, or move this one away (counters would be forgotten)",
+            ) from error
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and let go of the directory."""
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def used(self, device: bytes, epoch: int, counter: int) -> bool:
+        """Whether this counter was answered before, ever."""
+        intervals = self._used.get((device, epoch))
+        return intervals is not None and counter in intervals
+
+    def answer(self, device: bytes, epoch: int, counter: int) -> bytes:
+        """The stored sealed answer, or b"" where it is no longer kept."""
+        row = self._db.execute(
+            "SELECT sealed FROM answers WHERE device = ? AND epoch = ? AND counter = ?",
+            (device, epoch, counter),
+        ).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def commit(self, answers: Iterable[tuple[bytes, int, int, bytes]]) -> None:
+        """Mark counters used and store their answers, all or none, durably.
+
+        Args:
+            answers: (device EUI-64, epoch, counter, sealed answer), none of them used before.
+        """
+        answers = list(answers)
+        if not answers:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for device, epoch, counter, sealed in answers:
+                self._mark(device, epoch, counter)
+                self._db.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (device, epoch, counter, sealed))
+            for device, epoch in {a[:2] for a in answers}:
+                self._db.execute(
+                    "DELETE FROM answers WHERE device = ?1 AND epoch = ?2 AND counter <= "
+                    "(SELECT MAX(counter) FROM answers WHERE device = ?1 AND epoch = ?2) - ?3",
+                    (device, epoch, self._keep),
+                )
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            self._db.execute("ROLLBACK")
+            raise
+        for device, epoch, counter, _ in answers:
+            self._intervals(device, epoch).add(counter)
+
+    def stored_answers(self) -> int:
+        """Answers kept now, all devices."""
+        return int(self._db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+    def _open(self, path: str) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            self.close()
+            raise EdgeError(
+                f"{path} has version {version}",
+                expected=f"version {SCHEMA_VERSION}",
+                remedy="run the release that wrote it, or name another --state directory",
+            )
+
+    def _restore(self) -> dict[tuple[bytes, int], Intervals]:
+        bounds: dict[tuple[bytes, int], list[int]] = {}
+        rows = self._db.execute("SELECT device, epoch, low, high FROM used ORDER BY low")
+        for device, epoch, low, high in rows:
+            bounds.setdefault((device, epoch), []).extend((low, high))
+        return {key: Intervals.from_list(flat) for key, flat in bounds.items()}
+
+    def _intervals(self, device: bytes, epoch: int) -> Intervals:
+        return self._used.setdefault((device, epoch), Intervals())
+
+    def _mark(self, device: bytes, epoch: int, counter: int) -> None:
+        """Extend, insert or join rows, so that they are the intervals' own (disjoint, not adjacent)."""
+        key = (device, epoch)
+        left = self._db.execute(
+            "SELECT low, high FROM used WHERE device = ? AND epoch = ? AND low <= ? "
+            "ORDER BY low DESC LIMIT 1",
+            (*key, counter),
+        ).fetchone()
+        right = self._db.execute(
+            "SELECT high FROM used WHERE device = ? AND epoch = ? AND low = ?", (*key, counter + 1)
+        ).fetchone()
+        if right:
+            self._db.execute(
+                "DELETE FROM used WHERE device = ? AND epoch = ? AND low = ?", (*key, counter + 1)
+            )
+        low = left[0] if left and left[1] == counter - 1 else counter
+        self._db.execute(
+            "INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?)", (*key, low, right[0] if right else counter)
+        )
+
+
+def _lock(directory: Path) -> int:
+    """Make the directory and lock it for this process. The lock ends with the process, however it ends."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EdgeError(
+            f"the state directory {directory} cannot be used: {error.strerror}",
+            remedy="name a directory that this user can write: --state DIR",
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise EdgeError(
+            f"the state directory {directory} belongs to another edge server that is running",
+            remedy="stop that one, or give this one its own --state directory",
+        ) from None
+    return handle
