@@ -5,6 +5,9 @@ request   "SWB1" ‖ count u16 ‖ count × ( device 8 ‖ octet 0 ‖ counter u
 response  "SWA1" ‖ count u16 ‖ count × ( device 8 ‖ octet 0 ‖ counter u32 ‖ verdict u8 ‖ length u16 ‖ sealed )
 ```
 
+In a response, device, octet 0 and counter are those of the item answered; the answer inside `sealed` is sealed
+under octet 0 of kind 1.
+
 Reasons: `bad-magic`, `truncated`, `too-many`, `too-large`, `unknown-verdict`, `trailing-bytes`.
 """
 
@@ -61,7 +64,7 @@ class IngestItem(NamedTuple):
 
 
 class AnswerItem(NamedTuple):
-    """The edge server's word on one item; `sealed` is empty unless there is an answer."""
+    """The edge server's word on one item, named as in the request; `sealed` is empty without an answer."""
 
     device: bytes
     octet0: int
