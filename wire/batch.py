@@ -5,7 +5,7 @@ request   "SWB1" ‖ count u16 ‖ count × ( device 8 ‖ octet 0 ‖ counter u
 response  "SWA1" ‖ count u16 ‖ count × ( device 8 ‖ octet 0 ‖ counter u32 ‖ verdict u8 ‖ length u16 ‖ sealed )
 ```
 
-In a response, device, octet 0 and counter are those of the item answered; the answer inside `sealed` is sealed
+In a response, device, octet 0 and counter are those of the item answered; the answer in `sealed` is sealed
 under octet 0 of kind 1.
 
 Reasons: `bad-magic`, `truncated`, `too-many`, `too-large`, `unknown-verdict`, `trailing-bytes`.
