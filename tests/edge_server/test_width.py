@@ -1,12 +1,13 @@
-"""The width controller: what it chooses, why, and that it beats every fixed width on a link that comes and goes."""
+"""The width controller: what it chooses, why, and that it beats every fixed width on a varying link."""
 
 import random
 from math import inf
 
 import pytest
-from edge_server.width import ChanceConstrained, FixedWidth, Sample, WidthOption, WidthPolicy
 from hypothesis import given
 from hypothesis import strategies as st
+
+from edge_server.width import ChanceConstrained, FixedWidth, Sample, WidthOption, WidthPolicy
 
 OPTIONS = (
     WidthOption(0.25, 0.80, 1.0),
@@ -19,7 +20,7 @@ DEADLINE = 0.3
 
 
 def utility(policy: WidthPolicy, rate, messages: int = 600, period: float = 1.0, seed: int = 1) -> float:
-    """Mean accuracy × on time over a link of `rate(t)` bit/s, a frame and its header 133 bytes, jitter ±10 %."""
+    """Mean accuracy × on time over a link of `rate(t)` bit/s, 133 bytes a frame, jitter ±10 %."""
     rng = random.Random(seed)
     t, width, total = 0.0, 0, 0.0
     for _ in range(messages):

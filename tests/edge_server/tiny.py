@@ -1,4 +1,4 @@
-"""A small bundle with a real head file and a real LiteRT tail: 8 x 8 grey images, two widths, three classes."""
+"""A small bundle with a real head file and a real LiteRT tail: 8 x 8 images, two widths, three classes."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
 from models.head import Head
 from models.headfile import CONV, LATENT, POINTWISE, RELU, HeadFile, Layer, Width
 from wire.rans import Tables
@@ -27,7 +28,7 @@ def head_file(seed: int = 1) -> HeadFile:
         freqs = np.full((1, LEVELS), 4096 // LEVELS, np.uint16)
         mult = tuple(np.full(c, 1 << 30, np.int64) for c in outs)
         bias = tuple(np.zeros(c, np.int64) for c in outs)
-        rshift = (np.full(outs[0], 9, np.int64), np.full(outs[1], 12, np.int64))
+        rshift = (np.full(outs[0], 9, np.int64), np.full(outs[1], 11, np.int64))
         widths.append(Width(thousandths, outs, mult, bias, rshift, Tables(freqs, np.zeros(n, np.uint8))))
     return HeadFile(SIZE, LEVELS, LEVELS // 2, layers, weights, tuple(widths))
 
@@ -72,7 +73,7 @@ def write_bundle(directory: Path, name: str = "tiny", seed: int = 1) -> Path:
     headfile = head_file(seed)
     rng = np.random.default_rng(seed)
     y = np.arange(24) % 3
-    x = (y[:, None, None, None] * 100 + rng.integers(0, 40, (24, *SIZE))).astype(np.uint8)
+    x = (y[:, None, None, None] * 80 + rng.integers(30, 60, (24, *SIZE))).astype(np.uint8)
     weights = _fit(headfile, x, y)
     parts = {"head": ("head.bin", headfile.emit()), "tail": ("tail.tflite", tail_model(weights, (4, 4, 4)))}
     np.savez(directory / "camera.npz", x=x, y=y.astype(np.uint8))
