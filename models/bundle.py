@@ -1,7 +1,8 @@
-"""A bundle: head, tail, test images for a demo and measured figures, in one directory named by ``bundle.json``.
+"""A bundle: head, tail, test images for a demo and measured figures, in one directory named by
+``bundle.json``.
 
-``bundle.json`` (format 1) names each file with its SHA-256. `Bundle.load` checks everything it reads; what comes out of
-it can be used without further checks.
+``bundle.json`` (format 1) names each file with its SHA-256. `Bundle.load` checks everything it reads; what
+comes out of it can be used without further checks.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def shipped() -> list[str]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle. ``info`` is its ``bundle.json``, ``digest`` that file's SHA-256 (which covers every other's)."""
+    """A loaded bundle. ``info`` is its ``bundle.json``, ``digest`` that file's SHA-256 (which covers every
+    other's).
+    """
 
     path: Path
     info: dict[str, Any]
@@ -58,8 +61,9 @@ class Bundle:
     def load(cls, name_or_path: str | Path) -> Bundle:
         """Loads a shipped bundle by its name, or any bundle by its directory.
 
-        Raises BundleError, saying what was found and expected, when there is no bundle, its format is unknown, a file
-        is missing, damaged or not the one ``bundle.json`` names, or the parts do not fit each other.
+        Raises BundleError, saying what was found and expected, when there is no bundle, its format is
+        unknown, a file is missing, damaged or not the one ``bundle.json`` names, or the parts do not fit each
+        other.
         """
         path = _directory(name_or_path)
         raw = _read(path / "bundle.json")
@@ -110,8 +114,9 @@ def _directory(name_or_path: str | Path) -> Path:
         return own
     if Path(name_or_path).name == str(name_or_path) and (known / "bundle.json").is_file():
         return known
+    known_names = ", ".join(shipped())
     raise BundleError(
-        f"{name_or_path} is no bundle; expected a directory with a bundle.json or one of: {', '.join(shipped())}"
+        f"{name_or_path} is no bundle; expected a directory with a bundle.json or one of: {known_names}"
     )
 
 

@@ -1,8 +1,8 @@
 """Finds labelled image data: by name (Fashion-MNIST), or from a ``.npz`` of a user's own.
 
-A named data set is looked for in ``$SLIMWIRE_DATA`` (the folder itself or ``$SLIMWIRE_DATA/<name>``), then in its
-Debian package, and is else downloaded from its official source. Wherever the bytes come from, each file's decompressed
-content must have the SHA-256 pinned here.
+A named data set is looked for in ``$SLIMWIRE_DATA`` (the folder itself or ``$SLIMWIRE_DATA/<name>``), then in
+its Debian package, and is else downloaded from its official source. Wherever the bytes come from, each file's
+decompressed content must have the SHA-256 pinned here.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ DOWNLOAD_LIMIT = 64 << 20
 def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
     """Returns ``(x uint8 (N,H,W,1), y int64 (N,))`` of a named data set's ``train`` or ``test`` split.
 
-    Raises BundleError when the name or split is unknown, a file is damaged, or nothing was found and the download failed.
+    Raises BundleError when the name or split is unknown, a file is damaged, or nothing was found and the
+    download failed.
     """
     source = SOURCES.get(name)
     if source is None:
@@ -84,7 +85,9 @@ def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
 
 
 def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
-    """Reads ``x`` (N,H,W[,C]) uint8 and ``y`` (N,) integers from a ``.npz``; returns them as (N,H,W,C) and int64."""
+    """Reads ``x`` (N,H,W[,C]) uint8 and ``y`` (N,) integers from a ``.npz``; returns them as (N,H,W,C) and
+    int64.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = {"x", "y"} - set(archive.files)
@@ -121,8 +124,9 @@ def _content(name: str, source: Source, filename: str) -> bytes:
     except OSError as error:
         looked = ", ".join(str(folder) for folder in folders)
         raise BundleError(
-            f"{source.title} was not found in {looked} and {url} did not answer ({error}); install the Debian package "
-            f"dataset-{name} or set SLIMWIRE_DATA to a folder with {filename}"
+            f"{source.title} was not found in {looked} and {url} did not answer ({error}); install "
+            "the Debian "
+            f"package dataset-{name} or set SLIMWIRE_DATA to a folder with {filename}"
         ) from error
     content = _verified(packed, url, source.files[filename])
     if own:
@@ -144,6 +148,8 @@ def _verified(packed: bytes, where: str, digest: str) -> bytes:
 
 
 def _idx(content: bytes, dimensions: int) -> npt.NDArray[Any]:
-    """The IDX format of the MNIST family: 00 00 | 08 = uint8 | number of dimensions | sizes u32 big endian | data."""
+    """The IDX format of the MNIST family: 00 00 | 08 = uint8 | number of dimensions | sizes u32 big endian |
+    data.
+    """
     sizes = np.frombuffer(content, ">u4", dimensions, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape([int(size) for size in sizes])

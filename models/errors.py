@@ -2,4 +2,6 @@
 
 
 class BundleError(Exception):
-    """A bundle, head file, tail or data set is not what it should be; the message says what was found and expected."""
+    """A bundle, head file, tail or data set is not what it should be; the message says what was found and
+    expected.
+    """

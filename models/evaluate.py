@@ -15,13 +15,14 @@ from wire.errors import WireError
 from wire.rans import decode_batch, encode
 
 FRAME_LIMITS = (71, 151, 243, 335)
-"""Coded bytes that fit 1, 2, 3, 4 frames of 802.15.4 with EUI-64 addresses; each further frame holds 92 more."""
+"""Coded bytes that fit 1, 2, 3, 4 frames of 802.15.4 with EUI-64 addresses; each further frame holds 92 more.
+"""
 FURTHER_FRAME = 92
 BATCH = 1000
 
 
 def frames(coded: int) -> int:
-    """802.15.4 frames that a message of ``coded`` bytes of symbols takes on the air, with EUI-64 addresses."""
+    """802.15.4 frames on the air for a message of ``coded`` bytes of symbols, with EUI-64 addresses."""
     for count, limit in enumerate(FRAME_LIMITS, 1):
         if coded <= limit:
             return count
@@ -39,10 +40,11 @@ def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
 def evaluate(bundle: Bundle, x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Figures of every width on images ``x`` (N,H,W,C) uint8 with classes ``y`` (N,).
 
-    Returns ``{"bundle", "model_tag", "n", "widths": [{"width", "channels", "macs", "ops", "top1", "top1_ci95", "n",
-    "bytes": {"mean", "p99", "max"}, "frames": {"mean", "max"}}], "head": {"params", "flash_bytes", "ram_bytes"}}``.
-    ``bytes`` are coded symbols, ``frames`` what the message takes on the air. Raises BundleError when the images do not
-    fit the bundle, and when a coded message does not decode to its symbols.
+    Returns ``{"bundle", "model_tag", "n", "widths": [{"width", "channels", "macs", "ops", "top1",
+    "top1_ci95", "n", "bytes": {"mean", "p99", "max"}, "frames": {"mean", "max"}}], "head": {"params",
+    "flash_bytes", "ram_bytes"}}``. ``bytes`` are coded symbols, ``frames`` what the message takes on the air.
+    Raises BundleError when the images do not fit the bundle, and when a coded message does not decode to its
+    symbols.
     """
     headfile = bundle.headfile
     check_images(x, headfile.input)

@@ -1,7 +1,8 @@
 """The head in integers: what the device computes, as the numpy reference.
 
-Requantisation is gemmlowp's double rounding (SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT), the
-arithmetic of LiteRT's reference kernels; the MicroPython kernels and `models.litert_head` give the same bytes.
+Requantisation is gemmlowp's double rounding (SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT),
+the arithmetic of LiteRT's reference kernels; the MicroPython kernels and `models.litert_head` give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def requantise(
 ) -> npt.NDArray[np.int64]:
     """gemmlowp's RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(acc, mult), rshift); channels last.
 
-    The high multiply rounds half away from zero towards positive nudges and truncates; the shift rounds half away
-    from zero. Saturation (both factors −2^31) can't happen: |acc| < 2^29.
+    The high multiply rounds half away from zero towards positive nudges and truncates; the shift rounds half
+    away from zero. Saturation (both factors −2^31) can't happen: |acc| < 2^29.
     """
     product = acc * mult
     nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
@@ -96,4 +97,5 @@ def requantise(
     high = np.where(total >= 0, total >> 31, -(-total >> 31))
     mask = (np.int64(1) << rshift) - 1
     threshold = (mask >> 1) + (high < 0)
-    return (high >> rshift) + ((high & mask) > threshold)
+    rounded: npt.NDArray[np.int64] = (high >> rshift) + ((high & mask) > threshold)
+    return rounded

@@ -6,17 +6,18 @@ All integers are little endian.
     4   1  format version = 1           10   1  levels: symbols per latent value, 2..32
     5   1  input height                 11   1  center: the symbol of latent value 0
     6   1  input width                  12   4  WL: bytes of weights
-    7   1  input channels               16   12·NL  layers: op u8 | stride u8 | act u8 | 0 | in u16 | out u16 | weight
-    8   1  number of widths NW, 1..16                offset u32, channels being those of the full width
+    7   1  input channels               16   12·NL  layers: op u8 | stride u8 | act u8 | 0 |
+    8   1  number of widths NW, 1..16                in u16 | out u16 | weight offset u32 (full width)
                                         ..   4·NW   file offset of each width section, narrowest first
                                         ..   WL     weights, each int8 + 128
     width section:  width in thousandths u16 | out channels of each layer u16 · NL
                     for each layer: multiplier u32 · C | bias + 2^24 u32 · C | right shift u8 · C
-                    number of coder tables u8, 1..4 | frequencies u16 · levels · tables, each table summing to 4096
+                    number of coder tables u8, 1..4 | frequencies u16 · levels · tables (each sums to 4096)
                     map: 2 bits for each symbol in symbol order, least significant first: which table
 
-Weights of a 3×3 convolution are [out][ky][kx][in], depthwise [ky][kx][channel], pointwise [out][in]. A width uses the
-first channels of every layer. ``HeadFile.parse`` is the only way in for untrusted bytes; after it nothing can fail.
+Weights of a 3×3 convolution are [out][ky][kx][in], depthwise [ky][kx][channel], pointwise [out][in]. A width
+uses the first channels of every layer. ``HeadFile.parse`` is the only way in for untrusted bytes; after it
+nothing can fail.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CONV, DEPTHWISE, POINTWISE = 0, 1, 2
 RELU, LATENT = 0, 1
 BIAS_OFFSET = 1 << 24
 MAX_WEIGHTS = 1 << 20
-MAX_CHANNELS = 1024
+MAX_CHANNELS = 4096
 MAX_ACTIVATION = 1 << 22
 MAX_ACCUMULATOR = 1 << 29
 TABLE_TOTAL = 4096
@@ -49,7 +50,9 @@ _PREFIX = struct.Struct("<4s8BI")
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer at full width: operator, stride 1 or 2, activation (ReLU or latent), channels, offset of its weights."""
+    """One layer at full width: operator, stride 1 or 2, activation (ReLU or latent), channels, offset of its
+    weights.
+    """
 
     op: int
     stride: int
@@ -73,7 +76,8 @@ class Layer:
 class Width:
     """What one width adds to the shared weights.
 
-    ``mult`` int64 in [2^30, 2^31), ``bias`` int64 within ±2^24 and ``rshift`` int64 in 0..31: one array (C,) a layer.
+    ``mult`` int64 in [2^30, 2^31), ``bias`` int64 within ±2^24 and ``rshift`` int64 in 0..31: one array (C,)
+    a layer.
     """
 
     thousandths: int
@@ -91,7 +95,9 @@ class Width:
 
 @dataclass(frozen=True)
 class HeadFile:
-    """A checked head.bin. ``weights`` int8 (WL,): every layer's weights at full width, at the layers' offsets."""
+    """A checked head.bin. ``weights`` int8 (WL,): every layer's weights at full width, at the layers'
+    offsets.
+    """
 
     input: tuple[int, int, int]
     levels: int
@@ -228,7 +234,8 @@ class _Reader:
     def take(self, size: int, what: str) -> bytes:
         if self.at + size > len(self.data):
             raise BundleError(
-                f"head.bin ends at byte {len(self.data)} inside {what}; expected {size} bytes from {self.at} on"
+                f"head.bin ends at byte {len(self.data)} inside {what}; "
+                f"expected {size} bytes from {self.at} on"
             )
         self.at += size
         return self.data[self.at - size : self.at]

@@ -1,10 +1,10 @@
 """The same head as an int8 LiteRT model, for Linux boards and as the oracle of the integer arithmetic.
 
-The flatbuffer is written directly, layer by layer, so that weights, multipliers and biases are the head file's own. A
-LiteRT model gives scales as float32 and computes the multiplier from them: input and output scales are 1 and a
-channel's filter scale is its multiplier, which must therefore have at most 24 significant bits (the export sees to it).
-With the reference resolver LiteRT gives the same symbols as `models.head`; XNNPACK (the default) rounds once instead
-of twice and may differ by one in a few values of a thousand.
+The flatbuffer is written directly, layer by layer, so that weights, multipliers and biases are the head
+file's own. A LiteRT model gives scales as float32 and computes the multiplier from them: input and output
+scales are 1 and a channel's filter scale is its multiplier, which must therefore have at most 24 significant
+bits (the export sees to it). With the reference resolver LiteRT gives the same symbols as `models.head`;
+XNNPACK (the default) rounds once instead of twice and may differ by one in a few values of a thousand.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class _ModelWriter:
 
 
 class LiteRtHead:
-    """Runs a model made by `build`; ``reference`` chooses the reference kernels, which are exact to the byte."""
+    """Runs a model made by `build`; ``reference`` chooses the reference kernels, exact to the byte."""
 
     def __init__(self, model: bytes, levels: int, center: int, reference: bool) -> None:
         kind = litert.OpResolverType.BUILTIN_REF if reference else litert.OpResolverType.AUTO
@@ -172,5 +172,5 @@ class LiteRtHead:
             self._batch = len(images)
         self._interpreter.set_tensor(self._input["index"], (images.astype(np.int16) - 128).astype(np.int8))
         self._interpreter.invoke()
-        latent = self._interpreter.get_tensor(self._output).astype(np.int16)
+        latent: npt.NDArray[np.int16] = self._interpreter.get_tensor(self._output).astype(np.int16)
         return np.clip(latent + self._center, 0, self._levels - 1).astype(np.uint8).reshape(len(images), -1)

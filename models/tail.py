@@ -27,12 +27,14 @@ LARGEST_BATCH = 64
 class Tail:
     """The tail of one bundle. Not for use by two threads at once: give each its own.
 
-    A batch is padded to the next power of two (at most 64), each of which keeps an interpreter ready: resizing one
-    costs more than running it.
+    A batch is padded to the next power of two (at most 64), each of which keeps an interpreter ready:
+    resizing one costs more than running it.
     """
 
     def __init__(self, model: bytes, headfile: HeadFile, classes: int, num_threads: int = 1) -> None:
-        """Raises BundleError when the model can't be loaded or does not fit the head's latent and the classes."""
+        """Raises BundleError when the model can't be loaded or does not fit the head's latent and the
+        classes.
+        """
         self._model = model
         self._headfile = headfile
         self._threads = num_threads
@@ -43,9 +45,11 @@ class Tail:
         self._sized(1)
 
     def run(self, symbols: Sequence[tuple[int, npt.NDArray[np.uint8]]]) -> npt.NDArray[np.float32]:
-        """Latents as ``(width index, symbols uint8 (n,))``, widths mixed at will → float32 logits (N, classes).
+        """Latents as ``(width index, symbols uint8 (n,))``, widths mixed at will → float32 logits (N,
+        classes).
 
-        Raises BundleError when a width does not exist or a latent does not have its width's number of symbols.
+        Raises BundleError when a width does not exist or a latent does not have its width's number of
+        symbols.
         """
         latents = np.zeros((len(symbols), *self._shape), np.float32)
         for row, (width_index, values) in enumerate(symbols):
@@ -115,9 +119,13 @@ class _Scale:
     def quantise(self, values: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         if not self.scale:
             return values
-        return np.clip(np.rint(values / self.scale) + self.zero_point, -128, 127).astype(np.int8)
+        numbers: npt.NDArray[np.int8] = np.clip(
+            np.rint(values / self.scale) + self.zero_point, -128, 127
+        ).astype(np.int8)
+        return numbers
 
     def dequantise(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         if not self.scale:
             return values.astype(np.float32)
-        return ((values.astype(np.float32) - self.zero_point) * np.float32(self.scale)).astype(np.float32)
+        real: npt.NDArray[np.float32] = (values.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+        return real

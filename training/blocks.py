@@ -5,14 +5,16 @@ from torch.nn import functional
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions with batch norm and a shortcut; ``stride`` 2 halves the grid. (N,C,H,W) → (N,C',H',W')."""
+    """Two 3×3 convolutions with batch norm and a shortcut; ``stride`` 2 halves the grid. (N,C,H,W) →
+    (N,C',H',W').
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
         self.first = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
         self.second = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList([nn.BatchNorm2d(out_channels), nn.BatchNorm2d(out_channels)])
-        nn.init.zeros_(self.norms[1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.norms[1].weight)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(

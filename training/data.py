@@ -27,13 +27,17 @@ class Split:
 
 
 def load_split(name: str, validation: int) -> Split:
-    """Splits the named data set's training images: the last ``validation`` are for choosing, the rest for learning."""
+    """Splits the named data set's training images: the last ``validation`` are for choosing, the rest for
+    learning.
+    """
     x, y = load_named(name, "train")
     return Split(x[:-validation], y[:-validation], x[-validation:], y[-validation:])
 
 
 def augment(x: Images, rng: np.random.Generator, shift: int, flip: bool) -> Images:
-    """Moves each image by up to ``shift`` pixels (black comes in) and mirrors half of them. (N,H,W,C) → the same."""
+    """Moves each image by up to ``shift`` pixels (black comes in) and mirrors half of them. (N,H,W,C) → the
+    same.
+    """
     n, height, width, channels = x.shape
     padded = np.zeros((n, height + 2 * shift, width + 2 * shift, channels), np.uint8)
     padded[:, shift : shift + height, shift : shift + width] = x
@@ -41,13 +45,15 @@ def augment(x: Images, rng: np.random.Generator, shift: int, flip: bool) -> Imag
     top, left = rng.integers(0, 2 * shift + 1, (2, n))
     out = np.moveaxis(windows[np.arange(n), top, left], 1, -1)
     if flip:
-        mirrored = rng.random(n) < 0.5
+        mirrored = np.less(rng.random(n), 0.5)
         out = np.where(mirrored[:, None, None, None], out[:, :, ::-1], out)
     return np.ascontiguousarray(out)
 
 
 def erase(x: Images, rng: np.random.Generator, share: float, largest: int) -> None:
-    """Blackens one random rectangle of up to ``largest`` × ``largest`` pixels in ``share`` of the images, in place."""
+    """Blackens one random rectangle of up to ``largest`` × ``largest`` pixels in ``share`` of the images, in
+    place.
+    """
     n, height, width, _ = x.shape
     for i in np.flatnonzero(rng.random(n) < share):
         h, w = rng.integers(2, largest + 1, 2)

@@ -1,4 +1,4 @@
-"""A trained tail as int8 LiteRT: converted by litert-torch, quantised by ai-edge-quantizer on real latents."""
+"""A trained tail as int8 LiteRT: converted by litert-torch, quantised by ai-edge-quantizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from training.slimmable import Tail
 def export_tail(tail: Tail, latents: npt.NDArray[np.float32]) -> bytes:
     """The tail as a .tflite, int8 in and out: latents (N,H,W,C_full) → logits (N,K).
 
-    ``latents`` are calibration inputs, as the decoder gives them (symbol − center, absent channels 0), of all widths.
+    ``latents`` are calibration inputs, as the decoder gives them (symbol − center, absent channels 0), of all
+    widths.
     """
     channel_last = litert_torch.to_channel_last_io(tail.eval(), args=[0])
     model = litert_torch.convert(channel_last, (torch.from_numpy(latents[:1].copy()),))

@@ -1,8 +1,9 @@
 """Trains head, tail and rate priors together; every epoch leaves a checkpoint to resume or export from.
 
-Each step runs the widest, the narrowest and one width between (sandwich rule); the widest learns from labels and the
-teacher, the others from the widest as well (in-place distillation). Each width has its own price of a byte, which a
-controller moves until the width's coded bytes meet its own target; the targets start high and ramp down.
+Each step runs the widest, the narrowest and one width between (sandwich rule); the widest learns from labels
+and the teacher, the others from the widest as well (in-place distillation). Each width has its own price of a
+byte, which a controller moves until the width's coded bytes meet its own target; the targets start high and
+ramp down.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ def train(
             factor = target_factor(recipe, now / total)
             loss = train_step(model, x, labels, goal, widths, factor, bf16)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
             progress.add(float(loss.detach()))

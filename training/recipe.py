@@ -10,7 +10,9 @@ CONV, DEPTHWISE, POINTWISE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Layer:
-    """One head layer: 3×3 or 1×1, ``stride`` 1 or 2, output channels at each width, ReLU or (the latent) linear."""
+    """One head layer: 3×3 or 1×1, ``stride`` 1 or 2, output channels at each width, ReLU or (the latent)
+    linear.
+    """
 
     op: int
     stride: int
@@ -20,7 +22,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Target:
-    """The coded bytes a width aims at: their mean, and the most that its frames hold (what most messages keep to)."""
+    """The coded bytes a width aims at: their mean, and the most that its frames hold (what most messages keep
+    to).
+    """
 
     mean: float
     limit: float
@@ -30,8 +34,8 @@ class Target:
 class Recipe:
     """A data set, the shape of head and tail, byte targets, and how long and fast to learn.
 
-    ``input`` is (height, width, channels) of the uint8 image; ``widths`` name the shares of the full head, narrowest
-    first; ``levels`` symbols per latent value, of which ``center`` stands for 0.
+    ``input`` is (height, width, channels) of the uint8 image; ``widths`` name the shares of the full head,
+    narrowest first; ``levels`` symbols per latent value, of which ``center`` stands for 0.
     """
 
     name: str
@@ -51,7 +55,9 @@ class Recipe:
     weight_decay: float = 0.02
     dropout: float = 0.1
     ramp: float = 0.3
-    """Share of the training over which each width's byte target falls from ``ramp_from`` times to its final value."""
+    """Share of the training over which each width's byte target falls from ``ramp_from`` times to its final
+    value.
+    """
     ramp_from: float = 2.0
     settle: float = 0.12
     """Share of the training, at its end, in which batch-norm statistics stay as they are."""

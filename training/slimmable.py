@@ -1,13 +1,14 @@
 """The slimmable head and its tail as torch modules, with quantisation in the loop.
 
-Width ``i`` uses the first channels of every layer: one weight array, a batch norm for each width (Slimmable Encoders,
-arXiv 2306.12691). The forward pass computes what the integer head computes: int8 weights, uint8 activations, integer
-latent symbols; gradients pass the rounding straight through.
+Width ``i`` uses the first channels of every layer: one weight array, a batch norm for each width (Slimmable
+Encoders, arXiv 2306.12691). The forward pass computes what the integer head computes: int8 weights, uint8
+activations, integer latent symbols; gradients pass the rounding straight through.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,12 @@ class _QuantisedRelu(torch.autograd.Function):
     """clip(x, 0, CLIP) on the uint8 grid; the gradient passes where x was not clipped."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward((x > 0) & (x < CLIP))
         return x.mul(1 / STEP).round_().clamp_(0, 255).mul_(STEP)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (inside,) = ctx.saved_tensors
         return grad * inside
 
@@ -54,7 +55,9 @@ class Folded:
 
 
 class SlimLayer(nn.Module):
-    """A convolution without bias, sliced to the width in use, then that width's batch norm and the activation."""
+    """A convolution without bias, sliced to the width in use, then that width's batch norm and the
+    activation.
+    """
 
     def __init__(self, layer: Layer, in_channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -82,7 +85,9 @@ class SlimLayer(nn.Module):
         return straight_through_round(self.weight / scale) * scale
 
     def forward(self, x: Tensor, width: int) -> Tensor:
-        """(N, in_channels[width], H, W) → (N, channels[width], H', W'); the latent layer gives integers as floats."""
+        """(N, in_channels[width], H, W) → (N, channels[width], H', W'); the latent layer gives integers as
+        floats.
+        """
         outputs, inputs = self.layer.channels[width], self.in_channels[width]
         weight = self.quantised_weight()[:outputs]
         groups = outputs if self.layer.op == DEPTHWISE else 1
@@ -118,7 +123,8 @@ class SlimLayer(nn.Module):
 
 
 class SlimHead(nn.Module):
-    """The device's part: (N, channels, H, W) in 0..1 at a width → the real-valued latent (N, C_latent[width], H', W').
+    """The device's part: (N, channels, H, W) in 0..1 at a width → the real-valued latent (N, C_latent[width],
+    H', W').
 
     One unit of the latent is one symbol; rounding and clipping to the symbol range belong to whoever uses it.
     """
@@ -145,7 +151,9 @@ class SlimHead(nn.Module):
 
 
 class Tail(nn.Module):
-    """The server's part: latent values (N, C_full, H, W), channels a narrow width lacks are 0 → logits (N, K)."""
+    """The server's part: latent values (N, C_full, H, W), channels a narrow width lacks are 0 → logits (N,
+    K).
+    """
 
     def __init__(self, latent_channels: int, channels: tuple[int, int], classes: int, dropout: float) -> None:
         super().__init__()

@@ -68,7 +68,9 @@ def predict(model: nn.Module, x: Images, bf16: bool) -> npt.NDArray[np.float32]:
 def train_teacher(
     split: Split, plan: TeacherPlan, seed: int, bf16: bool, path: Path
 ) -> npt.NDArray[np.float32]:
-    """Trains the teacher (or resumes from ``path``) and returns its probabilities on the training images (N,K)."""
+    """Trains the teacher (or resumes from ``path``) and returns its probabilities on the training images
+    (N,K).
+    """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     classes = int(split.train_y.max()) + 1
@@ -100,7 +102,7 @@ def train_teacher(
             target = torch.from_numpy(split.train_y[pick])
             loss = functional.cross_entropy(logits.float(), target, label_smoothing=plan.smoothing)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
         top1 = float((predict(model, split.valid_x, bf16).argmax(1) == split.valid_y).mean())

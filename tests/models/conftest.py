@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from models.headfile import CONV, DEPTHWISE, LATENT, POINTWISE, RELU, HeadFile, Layer, Width
 from wire.rans import Tables
 
@@ -17,10 +18,8 @@ SHAPE = (
 
 def random_tables(rng: np.random.Generator, levels: int, places: int) -> Tables:
     """Four valid coder tables and a random map."""
-    freqs = np.ones((4, levels), np.int64)
-    for row in freqs:
-        row += rng.multinomial(4096 - levels, rng.dirichlet(np.ones(levels)))
-    return Tables(freqs.astype(np.uint16), rng.integers(0, 4, places).astype(np.uint8))
+    freqs = [1 + rng.multinomial(4096 - levels, rng.dirichlet(np.ones(levels))) for _ in range(4)]
+    return Tables(np.array(freqs), rng.integers(0, 4, places).astype(np.uint8))
 
 
 def random_headfile(seed: int, size: tuple[int, int, int] = (13, 10, 2), levels: int = 16) -> HeadFile:

@@ -1,12 +1,12 @@
-"""The numpy reference, a plain loop of the specification, and LiteRT's reference kernels give the same bytes."""
+"""The numpy reference, a plain loop of the format, and LiteRT's reference kernels give the same bytes."""
 
 import numpy as np
 import pytest
+
 from models.errors import BundleError
 from models.head import Head, requantise
 from models.headfile import CONV, DEPTHWISE, LATENT
 from models.litert_head import LiteRtHead, build
-
 from tests.models.conftest import random_headfile
 
 

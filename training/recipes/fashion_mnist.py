@@ -1,7 +1,8 @@
-"""Fashion-MNIST, 28×28 grey, ten classes: a head of about 0.5 MMAC and messages of one to three 802.15.4 frames.
+"""Fashion-MNIST, 28×28 grey, ten classes: a head of about 0.5 MMAC and messages of one to three 802.15.4
+frames.
 
-A width is named after its share of the full head's work, not of its channels: the first layers are where a narrow
-head loses most, and they cost little, so they keep half their channels at the narrowest.
+A width is named after its share of the full head's work, not of its channels: the first layers are where a
+narrow head loses most, and they cost little, so they keep half their channels at the narrowest.
 """
 
 from training.recipe import CONV, DEPTHWISE, POINTWISE, Layer, Recipe, Target
