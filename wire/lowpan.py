@@ -26,8 +26,8 @@ _IPV6_DISPATCH = 0x41
 class Unfragmented:
     """A whole UDP datagram. `checksum` is as sent; one that was elided is filled in."""
 
-    src: bytes
-    dst: bytes
+    src16: bytes
+    dst16: bytes
     sport: int
     dport: int
     checksum: int
@@ -36,7 +36,7 @@ class Unfragmented:
     @property
     def checksum_is_good(self) -> bool:
         """Whether the UDP checksum is that of these fields."""
-        return self.checksum == udp_checksum(self.src, self.dst, self.sport, self.dport, self.payload)
+        return self.checksum == udp_checksum(self.src16, self.dst16, self.sport, self.dport, self.payload)
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class First:
     Args:
         datagram_size: octets of the uncompressed IPv6 datagram, 48..1280.
         tag: datagram_tag.
-        src, dst: IPv6 addresses, 16 bytes.
+        src16, dst16: IPv6 addresses, 16 bytes.
         sport, dport: UDP ports.
         checksum: the UDP checksum as sent, 0 if it was elided.
         udp_payload_slice: the octets of UDP payload that this fragment carries, a multiple of 8 of them
@@ -56,8 +56,8 @@ class First:
 
     datagram_size: int
     tag: int
-    src: bytes
-    dst: bytes
+    src16: bytes
+    dst16: bytes
     sport: int
     dport: int
     checksum: int

@@ -1,5 +1,4 @@
-"""ZigBee Encapsulation Protocol: 802.15.4 frames in UDP datagrams, port 17754 (as Wireshark's packet-zep.c
-reads it).
+"""ZigBee Encapsulation Protocol: 802.15.4 frames in UDP datagrams, port 17754 (as Wireshark reads it).
 
     version 2, data
     0    2   "EX"
@@ -7,8 +6,7 @@ reads it).
     3    1   type = 1
     4    1   channel
     5    2   device id
-    7    1   mode: 1 the frame ends with its FCS; 0 it ends as TI's CC24xx leave it (RSSI, CRC-ok bit |
-        correlation)
+    7    1   mode: 1, the frame ends with its FCS; 0, as TI's CC24xx leave it: RSSI, CRC-ok bit | correlation
     8    1   LQI
     9    8   NTP timestamp, 0 = not given
     17   4   sequence number
