@@ -1,1 +1,4 @@
-"""Attacks on a running Slimwire: `forge` makes the frames, `inject` is the attacker's process, `pass_through` the gateway without a lock."""
+"""Attacks on a running Slimwire.
+
+`forge` makes the frames, `inject` is the attacker's process, `pass_through` the gateway without a lock.
+"""

@@ -1,1 +1,4 @@
-"""`slimwire demo`: every tier as a process of its own on this machine, over an emulated radio, under attack."""
+"""`slimwire demo`.
+
+Every tier as a process of its own on this machine, over an emulated radio, under attack.
+"""

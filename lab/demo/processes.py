@@ -1,8 +1,9 @@
-"""Child processes of a run: each in a process group of its own, logged to a file, and none left behind however the run ends.
+"""Child processes of a run: each in a process group of its own, logged to a file, and none left behind
+however the run ends.
 
-`Family` starts and stops them. It is a context manager: leaving it, by return, exception, Ctrl-C or SIGTERM, ends every group
-(SIGTERM, then SIGKILL), in the opposite order of their start. Should this process itself be killed without warning, the kernel ends the
-children (`PR_SET_PDEATHSIG`).
+`Family` starts and stops them. It is a context manager: leaving it, by return, exception, Ctrl-C or SIGTERM,
+ends every group (SIGTERM, then SIGKILL), in the opposite order of their start. Should this process itself be
+killed without warning, the kernel ends the children (`PR_SET_PDEATHSIG`).
 """
 
 import contextlib
@@ -70,7 +71,10 @@ class Family:
         self.stop_all()
 
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
-        """Start `command` (first item: the program) with `env` added to this environment. Raises TierError."""
+        """Start `command` (first item.
+
+        The program) with `env` added to this environment. Raises TierError.
+        """
         log = self._logs / f"{name}.log"
         with log.open("wb") as out:
             try:
@@ -81,7 +85,7 @@ class Family:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **(env or {})},
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(os.getpid()),
+                    preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 (one thread, two system calls)
                 )
             except OSError as error:
                 raise TierError(f"cannot start {name}: {error}", remedy=f"look at {command[0]}") from error
@@ -90,12 +94,16 @@ class Family:
         return child
 
     def wait_until(self, child: Child, ready: Callable[[], bool], seconds: float, what: str) -> None:
-        """Wait until `ready()`. Raises TierError with the tail of its log if `child` ends first or `seconds` pass."""
+        """Wait until `ready()`.
+
+        Raises TierError with the tail of its log if `child` ends first or `seconds` pass.
+        """
         end = time.monotonic() + seconds
         while not ready():
             if not child.alive:
                 raise TierError(
-                    f"{child.name} ended with status {child.process.returncode} before {what}\n{child.tail()}",
+                    f"{child.name} ended with status {child.process.returncode} before {what}\n"
+                    f"{child.tail()}",
                     remedy=f"the whole log is {child.log}",
                 )
             if time.monotonic() > end:

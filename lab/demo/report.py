@@ -1,15 +1,18 @@
-"""What a run showed: the figures, from the devices' own logs, the gateway's counters and the air's record; and their table.
+"""What a run showed: the figures, from the devices' own logs, the gateway's counters and the air's record;
+and their table.
 
-Terms. `sent`: distinct messages a device put on the air (a retry is the same message). `answers`: those of them whose answer the device
-opened. `lost`: acknowledged and never answered, where a message is acknowledged once its custody ack came (statuses committed or
-already) or, from a gateway that gives no custody, once it was answered (docs/protocol.md §2.3); so without custody acks `lost` is
-0 by definition, and messages that were given up (`unanswered`) are the figure to look at.
+Terms. `sent`: distinct messages a device put on the air (a retry is the same message). `answers`: those of
+them whose answer the device opened. `lost`: acknowledged and never answered, where a message is acknowledged
+once its custody ack came (statuses committed or already) or, from a gateway that gives no custody, once it
+was answered (docs/protocol.md §2.3); so without custody acks `lost` is 0 by definition, and messages that
+were given up (`unanswered`) are the figure to look at.
 
-`forged.accepted`: messages that the gateway delivered although no device sealed those bytes under that counter: the SHA-256 of every
-delivered message is looked up in the devices' logs. `forged.sent`: attacker's frames that were really transmitted, replays included;
-`sent_at_open`: those transmitted between the first and the last fragment of a genuine datagram of the same source,
-destination, size and tag. `downlink_accepted`: downlink fragments the devices accepted beyond the gateway's own ones that reached them,
-plus answers to messages that the gateway never delivered.
+`forged.accepted`: messages that the gateway delivered although no device sealed those bytes under that
+counter: the SHA-256 of every delivered message is looked up in the devices' logs. `forged.sent`: attacker's
+frames that were really transmitted, replays included; `sent_at_open`: those transmitted between the first and
+the last fragment of a genuine datagram of the same source, destination, size and tag. `downlink_accepted`:
+downlink fragments the devices accepted beyond the gateway's own ones that reached them, plus answers to
+messages that the gateway never delivered.
 """
 
 import json
@@ -17,6 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,10 @@ _CUSTODY = {"committed", "already"}
 
 @dataclass(frozen=True)
 class Delivered:
-    """A message the gateway handed on: device EUI-64 in hex, counter, first 16 hex digits of SHA-256(sealed)."""
+    """A message the gateway handed on.
+
+    Device EUI-64 in hex, counter, first 16 hex digits of SHA-256(sealed).
+    """
 
     device: str
     counter: int
@@ -85,7 +92,7 @@ class DeviceLog:
     def switches(self) -> int:
         """How often the width changed from one message to the next."""
         widths = [int(self.sent[c]["w"]) for c in sorted(self.sent)]
-        return sum(a != b for a, b in zip(widths, widths[1:], strict=False))
+        return sum(a != b for a, b in pairwise(widths))
 
 
 class LogReader:
@@ -137,8 +144,8 @@ def build(
     for log in logs:
         for counter in log.answers.keys() & log.sent.keys():
             sent = log.sent[counter]
-            right = int(log.answers[counter]["cls"]) == int(labels[int(sent["img"])])
-            per.setdefault(int(sent["w"]), []).append((sent, right))
+            hit = int(log.answers[counter]["cls"]) == int(labels[int(sent["img"])])
+            per.setdefault(int(sent["w"]), []).append((sent, hit))
     answers = sum(len(items) for items in per.values())
     right = sum(ok for items in per.values() for _, ok in items)
     expected = sum(len(items) * widths[w] for w, items in per.items()) / answers if answers else 0.0
@@ -189,7 +196,10 @@ def build(
 
 
 def binomial_interval(n: int, p: float, coverage: float) -> tuple[float, float]:
-    """The central interval of Binomial(n, p)/n: at most (1 − coverage)/2 of the probability lies below, and as much above."""
+    """The central interval of Binomial(n, p)/n.
+
+    At most (1 − coverage)/2 of the probability lies below, and as much above.
+    """
     if n == 0:
         return 0.0, 1.0
     tail = (1 - coverage) / 2
@@ -238,12 +248,14 @@ def table(result: Mapping[str, Any]) -> Table:
     low, high = result["top1_interval99"]
     out.add_row(
         "right",
-        f"{result['top1']:.1%} (the bundle's own figure for this mix: {result['top1_expected']:.1%}, {low:.1%}–{high:.1%})",
+        f"{result['top1']:.1%} (the bundle's own figure for this mix: {result['top1_expected']:.1%}, "
+        f"99 % interval {low:.1%} to {high:.1%})",
     )
     for width, item in result["widths"].items():
         out.add_row(
             f"  width {width}",
-            f"{item['answers']} answers, {item['top1']:.1%} right, {item['bytes']:.0f} B in {item['frames']:.1f} frames",
+            f"{item['answers']} answers, {item['top1']:.1%} right, "
+            f"{item['bytes']:.0f} B in {item['frames']:.1f} frames",
         )
     out.add_row("width changes", str(result["switches"]))
     latency = result["latency_ms"]

@@ -1,4 +1,7 @@
-"""What a person sees while the demo runs: a live page on a terminal, a line every few seconds otherwise. Always on stderr."""
+"""What a person sees while the demo runs.
+
+A live page on a terminal, a line every few seconds otherwise. Always on stderr.
+"""
 
 import time
 from collections import Counter, deque
@@ -139,7 +142,7 @@ class LiveView:
         )
 
     def _link(self, state: State) -> Text:
-        top = max(max(self._rates), 1.0)
+        top = max(*self._rates, 1.0)
         bars = "".join(_BARS[min(int(rate / top * len(_BARS)), len(_BARS) - 1)] for rate in self._rates)
         return Text.assemble(("radio  ", "bold"), (bars, "cyan"), f"  {state.rate:.0f} kb/s")
 

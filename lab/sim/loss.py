@@ -1,7 +1,8 @@
 """Bursty loss: the Gilbert–Elliott model (Gilbert 1960, Elliott 1963) in continuous time.
 
-A receiver is in a good or a bad state, for exponentially distributed times, and loses each frame with that state's probability. The
-state lives in time and not in frames, so a burst spoils the link-layer retries that fall into it, as fading does.
+A receiver is in a good or a bad state, for exponentially distributed times, and loses each frame with that
+state's probability. The state lives in time and not in frames, so a burst spoils the link-layer retries that
+fall into it, as fading does.
 """
 
 import random

@@ -1,16 +1,19 @@
-"""The shared channel: who transmits next, how long it takes, and who hears it. Pure: time is passed in, frames are opaque bytes.
+"""The shared channel: who transmits next, how long it takes, and who hears it. Pure: time is passed in,
+frames are opaque bytes.
 
-One 802.15.4 channel. Every node has a bounded queue of its own, served in order. When the channel falls free, the nodes with something
-to send contend: after a back-off one of them wins, at random, in proportion to its weight (1 for a node that keeps to CSMA-CA; more
-for one that cheats). A frame then takes `6 + its length` bytes (preamble, SFD, PHY header) at the rate of the moment, and the spaces
-around it (IEEE 802.15.4 §8.1, O-QPSK, 4 bits a symbol) shrink and grow with that rate:
+One 802.15.4 channel. Every node has a bounded queue of its own, served in order. When the channel falls free,
+the nodes with something to send contend: after a back-off one of them wins, at random, in proportion to its
+weight (1 for a node that keeps to CSMA-CA; more for one that cheats). A frame then takes `6 + its length`
+bytes (preamble, SFD, PHY header) at the rate of the moment, and the spaces around it (IEEE 802.15.4 §8.1,
+O-QPSK, 4 bits a symbol) shrink and grow with that rate:
 
-    back-off 0..7 slots of 20 symbols | frame | turnaround 12 symbols + 11 bytes of ack, if one is asked for | LIFS 40 symbols
+    back-off 0..7 slots of 20 symbols | frame | turnaround 12 symbols + 11 bytes of ack, if one is asked
+    for | LIFS 40 symbols
 
-Every other node hears each transmission or loses it by its own fading (`lab.sim.loss`). A frame that asks for an ack is sent again, up to
-`MAX_RETRIES` times and in a new contention each time, until the node it is addressed to has heard it. A node is handed a frame
-once, however often it heard it (receivers drop repeated sequence numbers). Acks themselves are not lost: nothing here sends a
-frame again that was heard.
+Every other node hears each transmission or loses it by its own fading (`lab.sim.loss`). A frame that asks for
+an ack is sent again, up to `MAX_RETRIES` times and in a new contention each time, until the node it is
+addressed to has heard it. A node is handed a frame once, however often it heard it (receivers drop repeated
+sequence numbers). Acks themselves are not lost: nothing here sends a frame again that was heard.
 """
 
 import random
@@ -30,7 +33,10 @@ _SLOTS = 8
 
 @dataclass(frozen=True)
 class Addressed:
-    """What the medium must know of a frame: who it is for and who it says it is from (None: nobody in particular)."""
+    """What the medium must know of a frame.
+
+    Who it is for and who it says it is from (None: nobody in particular).
+    """
 
     destination: bytes | None
     source: bytes | None
@@ -47,13 +53,16 @@ class Flight:
     to: Addressed
     attempts: int = 0
     heard: set[Hashable] = field(default_factory=set)
-    #: The addressed node heard it. None while nobody is addressed (broadcast, or an address no node has used yet).
+    #: The addressed node heard it. None if there is none (broadcast, or an address no node has used yet).
     delivered: bool | None = None
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One transmission's end: the flight, the nodes that are to be handed the frame now, and whether it was the flight's last."""
+    """One transmission's end.
+
+    The flight, the nodes that are to be handed the frame now, and whether it was the flight's last.
+    """
 
     at: float
     flight: Flight
@@ -104,7 +113,10 @@ class Medium:
         self.counters: Counter[str] = Counter()
 
     def join(self, node: Hashable, now: float, *, weight: float = 1.0, honest: bool = True) -> bool:
-        """Make `node` known. Addresses are only ever learned from honest nodes. False if there are too many."""
+        """Make `node` known.
+
+        Addresses are only ever learned from honest nodes. False if there are too many.
+        """
         if node in self._nodes:
             return True
         if len(self._nodes) >= self._max_nodes:

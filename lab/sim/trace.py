@@ -1,13 +1,15 @@
-"""Bandwidth traces: how fast a link was, second by second, and how fast the emulated channel is at a moment of a run.
+"""Bandwidth traces: how fast a link was, second by second, and how fast the emulated channel is at a moment
+of a run.
 
-A trace file is JSON, `{"name", "source", "licence", "unit": ["duration_ms", "bandwidth_kbps"], "trace": [[duration_ms, kbps], …]}`
-(the layout of Sabre's Norway 3G logs), or CSV with one `duration_ms,bandwidth_kbps` a line and an optional heading. Three shipped
-ones lie in `lab/traces/`.
+A trace file is JSON, `{"name", "source", "licence", "unit": ["duration_ms", "bandwidth_kbps"], "trace":
+[[duration_ms, kbps], …]}` (the layout of Sabre's Norway 3G logs), or CSV with one
+`duration_ms,bandwidth_kbps` a line and an optional heading. Three shipped ones lie in `lab/traces/`.
 
-A 3G log is ten to a hundred times faster than an 802.15.4 channel and wanders over minutes, so `pick` makes a run of it in three
-steps: it plays the log `speed` times faster; it takes a seeded window among that quarter of all windows whose link changes most
-(best against worst eighth of the window, in logarithms); and it maps rates logarithmically so that the window's 10th percentile
-becomes `low` and its 90th `high`, and clamps there. What is kept of the log is its order and rhythm; its absolute rates are not.
+A 3G log is ten to a hundred times faster than an 802.15.4 channel and wanders over minutes, so `pick` makes a
+run of it in three steps: it plays the log `speed` times faster; it takes a seeded window among that quarter
+of all windows whose link changes most (best against worst eighth of the window, in logarithms); and it maps
+rates logarithmically so that the window's 10th percentile becomes `low` and its 90th `high`, and clamps
+there. What is kept of the log is its order and rhythm; its absolute rates are not.
 """
 
 import bisect
@@ -82,7 +84,10 @@ class Trace:
         return Trace(self.name, tuple(d / speed for d in self.durations), self.rates)
 
     def rescaled(self, low: float, high: float) -> "Trace":
-        """Rates mapped logarithmically: 10th percentile to `low`, 90th to `high` (kb/s), clamped to between them."""
+        """Rates mapped logarithmically.
+
+        10th percentile to `low`, 90th to `high` (kb/s), clamped to between them.
+        """
         if not 0 < low <= high:
             raise TraceError(f"rates from {low} to {high} kb/s", expected="0 < lowest ≤ highest")
         logs = [math.log(max(rate, _FLOOR_KBPS)) for rate in self.rates]
@@ -106,7 +111,10 @@ def pick(trace: Trace, *, seed: int, seconds: float, speed: float, low: float, h
 
 
 def _swing(rates: tuple[float, ...]) -> float:
-    """log(best / worst) over eighths of the window: high where the link stays good for a while and bad for a while."""
+    """log(best / worst) over eighths of the window.
+
+    High where the link stays good for a while and bad for a while.
+    """
     size = max(1, len(rates) // 8)
     means = [
         sum(math.log(max(rate, _FLOOR_KBPS)) for rate in rates[i : i + size]) / size

@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -86,7 +87,7 @@ def test_one_frame_at_a_time_each_node_in_order_and_none_forgotten(offers, seed)
     for node, sent in numbers.items():
         assert [h.flight.number for h in heard if h.flight.node == node] == sent
     ends = [(h.at - (6 + len(h.flight.frame)) * 8 / 50_000, h.at) for h in heard]
-    assert all(start >= end - 1e-9 for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+    assert all(start >= end - 1e-9 for (_, end), (start, _) in pairwise(ends))
 
 
 def test_a_full_queue_refuses_and_counts():
@@ -135,7 +136,7 @@ def test_loss_comes_in_bursts_and_has_its_mean():
     fading = GilbertElliott(model, random.Random(1))
     lost = [fading.lost(i * 0.01) for i in range(200_000)]
     assert sum(lost) / len(lost) == pytest.approx(model.mean, abs=0.02)
-    after_loss = sum(b for a, b in zip(lost, lost[1:], strict=False) if a) / sum(lost)
+    after_loss = sum(b for a, b in pairwise(lost) if a) / sum(lost)
     assert after_loss > 3 * model.mean
 
 

@@ -1,5 +1,6 @@
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def test_rescaled_rates_stay_in_their_bounds_and_keep_their_order(samples, low, 
     scaled = trace.rescaled(low, low * ratio)
     assert all(low * (1 - 1e-9) <= rate <= low * ratio * (1 + 1e-9) for rate in scaled.rates)
     pairs = sorted(zip(trace.rates, scaled.rates, strict=True))
-    assert all(b <= d * (1 + 1e-9) for (_, b), (_, d) in zip(pairs, pairs[1:], strict=False))
+    assert all(b <= d * (1 + 1e-9) for (_, b), (_, d) in pairwise(pairs))
 
 
 def test_three_traces_ship_and_each_has_its_licence_beside():
