@@ -61,11 +61,11 @@ class Devices:
         now: float,
         unix_time: float,
     ) -> list[Sample]:
-        """Note a new message and return what it says about the messages before it, oldest first.
+        """Note a new message and return what it says about the messages before it.
 
-        The report speaks of the device's previous message, whose frames were noted when that one came.
-        Counters skipped since then are messages that never arrived. An older message than the newest says
-        nothing.
+        The report speaks of the counter before, whose frames were noted when it came. Skipped counters are
+        messages that never arrived, and the report is of the last of them: it adds nothing. An older message
+        than the newest says nothing.
 
         Args:
             frames: of this message. now: s, the controller's clock. unix_time: s, for people.
@@ -80,9 +80,9 @@ class Devices:
         if gap < 0:
             return []
         samples = []
-        if report.duration_ms:
-            samples.append(Sample(now, report.duration_ms / 1000, last.frames, report.retries))
-        if gap <= MAX_GAP:
-            samples += [Sample(now, inf, last.frames)] * gap
+        if 0 < gap <= MAX_GAP:
+            samples = [Sample(now, inf, last.frames)] * gap
+        elif gap == 0 and report.duration_ms:
+            samples = [Sample(now, report.duration_ms / 1000, last.frames, report.retries)]
         last.counter, last.frames, last.report, last.heard_at = counter, frames, report, unix_time
         return samples

@@ -190,11 +190,12 @@ def test_a_restarted_device_is_not_taken_for_one_that_lost_everything(ingest, se
 def test_skipped_counters_are_losses_and_late_ones_are_news_of_nothing(ingest, sender) -> None:
     ingest.batch([sender.item(10)], NOW, UNIX)
     heard = ingest.devices.heard
-    samples = heard(sender.eui, sender.epoch, 13, 3, LinkReport(duration_ms=80, retries=1), NOW + 1, UNIX)
-    assert [s.seconds for s in samples] == [0.08, float("inf"), float("inf")]
-    assert samples[0].retries == 1
+    samples = heard(sender.eui, sender.epoch, 13, 3, LinkReport(duration_ms=9000), NOW + 1, UNIX)
+    assert [s.seconds for s in samples] == [float("inf")] * 2
+    [sample] = heard(sender.eui, sender.epoch, 14, 1, LinkReport(duration_ms=80, retries=1), NOW + 1, UNIX)
+    assert (sample.seconds, sample.frames, sample.retries) == (0.08, 3, 1)
     assert heard(sender.eui, sender.epoch, 11, 1, LinkReport(duration_ms=80), NOW + 2, UNIX) == []
-    assert ingest.devices.get(sender.eui).counter == 13
+    assert ingest.devices.get(sender.eui).counter == 14
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
