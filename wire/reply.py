@@ -73,7 +73,7 @@ class Answer:
             and isinstance(self.confidence, int)
             and 0 <= self.confidence <= FULL_CONFIDENCE
             and (self.unix_time is None or 0 <= self.unix_time <= 0xFFFF_FFFF)
-            and len(self.detail.encode("utf-8", "surrogatepass")) <= MAX_DETAIL
+            and len(self.detail.encode("utf-8")) <= MAX_DETAIL
         )
         if not fits:
             raise ValueError(
