@@ -1,0 +1,124 @@
+"""The settings of a device: `device.json`, written at enrolment.
+
+    {"format": 1, "eui64": "0200000000000001", "epoch": 0, "site": "lab", "gateway": "02000000000000ff",
+     "root": "<64 hex digits>",
+     "link": {"type": "zep", "host": "127.0.0.1", "port": 17754, "bind": 0, "channel": 26, "pan": "0x23f0"},
+     "source": {"type": "file", "path": "camera.bin", "order": "order.bin"},
+     "period_ms": 300, "deadline_ms": 1000, "retries": 2, "log": "log.jsonl",
+     "wifi": {"ssid": "...", "key": "..."}}
+
+`log`, `source.order` and `wifi` may be missing; so may `period_ms` (300), `deadline_ms` (1000, how long to wait for an answer
+before the first retry), `retries` (2), `link.bind` (0: any port) and `link.gap_ms` (2, pause between two frames).
+Used once at start; the agent then drops this module to have its memory back.
+"""
+
+import json
+from binascii import unhexlify
+
+from .errors import SettingsError
+
+FORMAT = 1
+
+
+def load(path):
+    """The settings of the file, checked, with ids and root as bytes. Raises SettingsError."""
+    try:
+        with open(path) as file:
+            text = file.read()
+    except OSError:
+        raise SettingsError("there is no " + path, "the device's settings", "enrol the device")
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        raise SettingsError(path + " is no JSON", "the file that enrolment wrote", "enrol the device anew")
+    return check(settings, path)
+
+
+def check(settings, path="device.json"):
+    """Settings as JSON gives them to settings as the agent uses them; SettingsError names the field."""
+    top = _Section(settings, path)
+    if top.get("format") != FORMAT:
+        raise SettingsError(
+            "%s has format %s" % (path, top.get("format")),
+            "format %d" % FORMAT,
+            "use the firmware that belongs to it, or enrol the device anew",
+        )
+    link = _Section(top.get("link"), path + " link")
+    link.choice("type", ("zep",))
+    source = _Section(top.get("source"), path + " source")
+    source.choice("type", ("file",))
+    out = {
+        "eui64": top.hex("eui64", 8),
+        "gateway": top.hex("gateway", 8),
+        "root": top.hex("root", 32),
+        "epoch": top.number("epoch", 0, 0xFFFFFFFF),
+        "site": top.text("site"),
+        "period_ms": top.number("period_ms", 1, 3600000, 300),
+        "deadline_ms": top.number("deadline_ms", 10, 60000, 1000),
+        "retries": top.number("retries", 0, 15, 2),
+        "log": top.text("log", ""),
+        "link": {
+            "host": link.text("host"),
+            "port": link.number("port", 1, 65535, 17754),
+            "bind": link.number("bind", 0, 65535, 0),
+            "channel": link.number("channel", 0, 255, 26),
+            "pan": link.number("pan", 0, 0xFFFE, 0x23F0),
+            "gap_ms": link.number("gap_ms", 0, 1000, 2),
+        },
+        "source": {"path": source.text("path"), "order": source.text("order", "")},
+    }
+    if out["eui64"] == out["gateway"]:
+        raise SettingsError(path + " has one EUI-64 for device and gateway", "two", "enrol the device anew")
+    if "wifi" in settings:
+        wifi = _Section(settings["wifi"], path + " wifi")
+        out["wifi"] = {"ssid": wifi.text("ssid"), "key": wifi.text("key")}
+    return out
+
+
+class _Section:
+    def __init__(self, values, name):
+        if not isinstance(values, dict):
+            raise SettingsError(name + " is missing or no object", "an object", "see firmware/config.py")
+        self._values = values
+        self._name = name
+
+    def get(self, key):
+        return self._values.get(key)
+
+    def _refuse(self, key, value, expected):
+        shown = "a secret" if key in ("root", "key") else repr(value)
+        if value is None:
+            shown = "missing"
+        raise SettingsError(
+            "%s: %s is %s" % (self._name, key, shown), expected, "correct device.json, or enrol the device anew"
+        )
+
+    def hex(self, key, length):
+        value = self.get(key)
+        try:
+            if len(value) == 2 * length:
+                return unhexlify(value)
+        except (TypeError, ValueError):
+            pass
+        self._refuse(key, value, "%d hex digits" % (2 * length))
+
+    def number(self, key, least, most, default=None):
+        value = self._values.get(key, default)
+        if isinstance(value, str) and value[:2] == "0x":
+            try:
+                value = int(value[2:], 16)
+            except ValueError:
+                pass
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            self._refuse(key, value, "a number from %d to %d" % (least, most))
+        return value
+
+    def text(self, key, default=None):
+        value = self._values.get(key, default)
+        if not isinstance(value, str) or (not value and default is None):
+            self._refuse(key, value, "text")
+        return value
+
+    def choice(self, key, choices):
+        if self.get(key) not in choices:
+            self._refuse(key, self.get(key), "one of " + ", ".join(choices))

@@ -1,0 +1,24 @@
+"""What differs between boards, one module per port, found by what the Python at hand offers.
+
+A port has
+- `unique_id() -> bytes`: the chip's own number, or b"" where there is none; enrolment makes an EUI-64 of it;
+- `connect(wifi)`: bring the network up, with the settings' `wifi` section or None; OSError where that fails;
+- `Store(directory)`: small files that must survive a power cut: `read(name)`, `write(name, data)`;
+- `open_log(path)`: a text file whose lines outlive the program, one `write` a line.
+"""
+
+
+def find():
+    """The port of the board that this runs on."""
+    try:
+        import esp32  # noqa: F401  only ESP32 boards have it
+
+        from . import esp32 as port
+    except ImportError:
+        try:
+            import rp2  # noqa: F401  only RP2 boards have it
+
+            from . import rp2 as port
+        except ImportError:
+            from . import unix as port
+    return port
