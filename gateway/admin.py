@@ -1,0 +1,212 @@
+"""The admin interface of a running gateway: a versioned HTTP API on a Unix socket that only its owner and group reach."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import PlainTextResponse, Response
+
+from gateway import metrics
+from gateway.errors import AdminError
+from gateway.receiver import Peer
+from gateway.service import Service
+from slimwire import __version__
+from wire import eui64
+from wire.errors import WireError
+
+#: Longest path of a Unix socket on Linux, bytes (unix(7)).
+_LONGEST_PATH = 107
+
+
+def create_app(service: Service) -> FastAPI:
+    """The API of one service."""
+    app = FastAPI(title="Slimwire gateway", version=__version__, docs_url=None, redoc_url=None)
+    registry = metrics.registry(service)
+
+    @app.get("/v1/status")
+    async def status() -> dict[str, Any]:
+        """How the gateway is."""
+        receiver, uplink = service.receiver, service.uplink
+        oldest = uplink.queue.oldest()
+        return {
+            "version": __version__,
+            "gateway": receiver.gateway.hex(),
+            "site": service.enrolment.registry.site,
+            "uptime_s": round(service.uptime, 3),
+            "devices": len(receiver.peers),
+            "fragments": {"accepted": receiver.fragments, "rejected": service.rejected()},
+            "messages": receiver.messages,
+            "memory": {"used": receiver.memory_used, "bound": receiver.memory_bound},
+            "uplink": {
+                "edge": service.settings.edge,
+                "away": uplink.away,
+                "queue": len(uplink.queue),
+                "oldest_s": None if oldest is None else round(time.monotonic() - oldest, 3),
+                "delivered": uplink.delivered,
+                "batches": uplink.batches,
+            },
+            "downlink": {
+                "queue": len(service.downlink),
+                "answers": service.downlink.sent,
+                "frames": service.downlink.frames,
+            },
+        }
+
+    @app.get("/v1/devices")
+    async def devices() -> dict[str, Any]:
+        """Enrolled devices, and sources that are not enrolled but were heard."""
+        now = time.monotonic()
+        return {
+            "devices": [_device(service, eui, peer, now) for eui, peer in service.receiver.peers.items()],
+            "strangers": [
+                {"source": source.hex(), "last_heard_s": round(now - at, 1)}
+                for source, at in reversed(service.receiver.strangers.items())
+            ],
+        }
+
+    @app.get("/v1/trust/{eui}")
+    async def trust(eui: str) -> dict[str, Any]:
+        """One device's trust, what it grants, and what changed it."""
+        try:
+            device = eui64.parse(eui)
+        except WireError as error:
+            raise HTTPException(422, str(error)) from None
+        if device not in service.receiver.peers:
+            raise HTTPException(404, f"{eui} is not enrolled at this gateway")
+        now = time.monotonic()
+        return {
+            "device": device.hex(),
+            "trust": service.trust.level(device),
+            "reserve": service.receiver.limits.reserve,
+            "extra": service.trust.budget(device, service.receiver.budget.shared),
+            "history": [
+                {
+                    "since_s": round(now - change.since, 3),
+                    "until_s": round(now - change.until, 3),
+                    "count": change.count,
+                    "cause": str(change.cause),
+                    "before": change.before,
+                    "after": change.after,
+                }
+                for change in service.trust.history(device)
+            ],
+        }
+
+    @app.get("/v1/delivered")
+    async def delivered(since: int = Query(0, ge=0)) -> dict[str, Any]:
+        """Messages that passed admission after number `since`, of the last 10,000."""
+        return {
+            "seq": service.journal.seq,
+            "messages": [entry._asdict() for entry in service.journal.since(since)],
+        }
+
+    @app.get("/healthz")
+    async def healthz() -> PlainTextResponse:
+        """Whether the process serves at all."""
+        return PlainTextResponse("ok\n")
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """Prometheus's text format."""
+        return Response(metrics.exposition(registry), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
+def _device(service: Service, eui: bytes, peer: Peer, now: float) -> dict[str, Any]:
+    return {
+        "device": eui.hex(),
+        "name": peer.device.name,
+        "revoked": peer.device.revoked,
+        "trust": round(service.trust.level(eui), 4),
+        "messages": peer.messages,
+        "fragments": peer.fragments,
+        "rejected": peer.rejected,
+        "open": len(peer.account.open),
+        "bytes": peer.account.used,
+        "last_heard_s": None if peer.last_heard is None else round(now - peer.last_heard, 3),
+    }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the service has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class AdminServer:
+    """Serves `create_app` on a Unix socket of mode 0660."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self.path = path
+        self._server = _Server(
+            uvicorn.Config(create_app(service), log_config=None, access_log=False, lifespan="off", ws="none")
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises AdminError: the path cannot be bound; says why and what to do."""
+        sock = self._bind()
+        self._task = asyncio.create_task(self._server.serve(sockets=[sock]))
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._task is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        self.path.unlink(missing_ok=True)
+
+    def _bind(self) -> socket.socket:
+        path = str(self.path)
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise AdminError(
+                f"the admin socket's path has {len(os.fsencode(path))} bytes: {path}",
+                expected=f"at most {_LONGEST_PATH} bytes",
+                remedy="name a shorter one with --admin",
+            )
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._remove_stale()
+            mask = os.umask(0o117)
+            try:
+                sock.bind(path)
+            finally:
+                os.umask(mask)
+        except OSError as error:
+            sock.close()
+            raise AdminError(
+                f"the admin socket {path} cannot be made: {error.strerror}",
+                remedy="name a path in a writable directory with --admin",
+            ) from error
+        except AdminError:
+            sock.close()
+            raise
+        return sock
+
+    def _remove_stale(self) -> None:
+        """Remove a socket that nobody listens on: what a killed gateway leaves."""
+        if not self.path.is_socket():
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.path))
+            except OSError:
+                self.path.unlink()
+                return
+        raise AdminError(
+            f"another gateway serves the admin socket {self.path}",
+            remedy="stop it, or give this one another --admin (or --state)",
+        )

@@ -1,0 +1,178 @@
+"""`slimwire gateway`: run it, ask a running one, install it as a service."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.errors import AdminError, GatewayError
+from slimwire import log, output
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Run the gateway: admission, reassembly, trust, uplink."
+)
+trust_app = typer.Typer(no_args_is_help=True, add_completion=False, help="What the gateway thinks of a device.")
+app.add_typer(trust_app, name="trust")
+
+_ADMIN = Annotated[Path | None, typer.Option("--admin", help="Admin socket of the gateway [the default one].")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML.")] = None,
+    listen: Annotated[str | None, typer.Option(help="UDP address of the ZEP link [127.0.0.1:17754].")] = None,
+    peer: Annotated[
+        str | None, typer.Option(help="Where all frames are sent, HOST:PORT [where each device was heard].")
+    ] = None,
+    edge: Annotated[str | None, typer.Option(help="Edge server [http://127.0.0.1:8080].")] = None,
+    registry: Annotated[Path | None, typer.Option(help="registry.json [the state directory's].")] = None,
+    state: Annotated[Path | None, typer.Option(help="State directory [~/.local/state/slimwire].")] = None,
+    admin: Annotated[Path | None, typer.Option(help="Admin socket [gateway.sock in the state directory].")] = None,
+    pcap: Annotated[Path | None, typer.Option(help="Capture every frame to this file.")] = None,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log one JSON object a line.")] = False,
+) -> None:
+    """Admit frames from the radio, reassemble, and carry latents to the edge server and answers back."""
+    import uvloop  # noqa: PLC0415  (these load only when the gateway runs)
+
+    from gateway import service  # noqa: PLC0415
+    from gateway.settings import load  # noqa: PLC0415
+    from security.chain import KeyedChain  # noqa: PLC0415
+
+    log.configure(json_lines=json_logs)
+    settings = load(
+        config,
+        listen=listen,
+        peer=peer,
+        edge=edge,
+        registry=registry,
+        state=state,
+        admin=admin,
+        pcap=pcap,
+    )
+    uvloop.run(service.run(settings, verifier=KeyedChain()))
+
+
+@app.command()
+def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
+    """How a running gateway is, and the devices it knows."""
+    state = _ask(admin, "/v1/status")
+    known = _ask(admin, "/v1/devices")
+    if as_json:
+        output.print_json({**state, **known, "enrolled": state["devices"]})
+        return
+    from rich.table import Table  # noqa: PLC0415
+
+    uplink = state["uplink"]
+    output.stdout.print(
+        f"gateway {state['gateway']}, site {state['site']}, up {state['uptime_s']:.0f} s; "
+        f"memory {state['memory']['used']} of {state['memory']['bound']} bytes\n"
+        f"{state['messages']} messages in {state['fragments']['accepted']} fragments; edge server {uplink['edge']} "
+        f"{'is AWAY' if uplink['away'] else 'took ' + str(uplink['delivered'])}, {uplink['queue']} wait"
+    )
+    table = Table("device", "name", "trust", "messages", "rejected", "last heard")
+    for device in known["devices"]:
+        heard = device["last_heard_s"]
+        table.add_row(
+            device["device"],
+            device["name"] + (" (revoked)" if device["revoked"] else ""),
+            f"{device['trust']:.2f}",
+            str(device["messages"]),
+            str(device["rejected"]),
+            "never" if heard is None else f"{heard:.0f} s ago",
+        )
+    output.stdout.print(table)
+    if state["fragments"]["rejected"]:
+        reasons = Table("dropped because", "count")
+        for reason, count in sorted(state["fragments"]["rejected"].items(), key=lambda item: -item[1]):
+            reasons.add_row(reason, str(count))
+        output.stdout.print(reasons)
+    for stranger in known["strangers"]:
+        output.stdout.print(f"not enrolled: {stranger['source']}, heard {stranger['last_heard_s']:.0f} s ago")
+
+
+@trust_app.command("show")
+def trust_show(
+    eui: Annotated[str, typer.Argument(help="The device's EUI-64, 16 hex digits.")],
+    admin: _ADMIN = None,
+    as_json: _JSON = False,
+) -> None:
+    """A device's trust and the evidence that changed it."""
+    state = _ask(admin, f"/v1/trust/{eui}")
+    if as_json:
+        output.print_json(state)
+        return
+    from rich.table import Table  # noqa: PLC0415
+
+    output.stdout.print(
+        f"{state['device']}: trust {state['trust']:.3f}; {state['reserve']} bytes reserved, {state['extra']} on top"
+    )
+    table = Table("evidence", "times", "last", "trust before", "after")
+    for change in state["history"]:
+        table.add_row(
+            change["cause"],
+            str(change["count"]),
+            f"{change['until_s']:.0f} s ago",
+            f"{change['before']:.3f}",
+            f"{change['after']:.3f}",
+        )
+    output.stdout.print(table)
+
+
+@app.command()
+def reasons(as_json: _JSON = False) -> None:
+    """Every reason for which something is dropped, and what it means."""
+    from gateway.reasons import Reason  # noqa: PLC0415
+
+    if as_json:
+        output.print_json({reason.value: reason.about for reason in Reason})
+        return
+    for reason in Reason:
+        typer.echo(f"{reason.value:22}{reason.about}")
+
+
+@app.command()
+def settings() -> None:
+    """Every setting, its environment variable, its default and what it means."""
+    from gateway.settings import describe  # noqa: PLC0415
+
+    for name, variable, default, about in describe():
+        typer.echo(f"{name} = {default}\n    {about}\n    {variable}")
+
+
+@app.command()
+def install(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit instead of writing it.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings file the service is to use.")] = None,
+) -> None:
+    """The systemd unit that runs the gateway. Only printing it is offered so far."""
+    from gateway.unit import NAME, unit_text  # noqa: PLC0415
+
+    if not dry_run:
+        raise GatewayError(
+            "installing the service is not offered yet",
+            remedy=f"slimwire gateway install --dry-run | sudo tee /etc/systemd/system/{NAME} "
+            "&& sudo systemctl daemon-reload",
+        )
+    typer.echo(unit_text(config), nl=False)
+
+
+def _ask(admin: Path | None, path: str) -> Any:
+    """What the running gateway answers to GET `path`. Raises AdminError."""
+    import httpx  # noqa: PLC0415
+
+    from gateway.settings import load  # noqa: PLC0415
+
+    where = admin or load().admin_socket()
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(where)), timeout=5.0) as client:
+            response = client.get("http://gateway" + path)
+    except httpx.HTTPError as error:
+        raise AdminError(
+            f"no gateway answers at {where}: {error}",
+            remedy="start one with `slimwire gateway run`, or name its socket with --admin",
+        ) from error
+    if response.status_code != 200:
+        detail = response.json().get("detail", "") if "json" in response.headers.get("content-type", "") else ""
+        raise AdminError(f"the gateway at {where} answered HTTP {response.status_code}: {detail}")
+    return response.json()

@@ -1,0 +1,80 @@
+"""The registry as the running gateway sees it: found or made at the start, read anew when its file changes."""
+
+import logging
+import secrets
+from pathlib import Path
+
+from gateway.errors import GatewayError
+from security.errors import SecurityError
+from security.registry import GatewayRegistry
+
+_log = logging.getLogger("gateway.enrolment")
+
+_DEFAULT_SITE = "default"
+
+
+class Enrolment:
+    """A registry file and what was last read from it.
+
+    Args:
+        path: of `registry.json`.
+        create: whether a missing file is made, with a new gateway identity and no devices.
+
+    Raises:
+        GatewayError: the file is missing (and not to be made), not private, damaged, or of another format.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path
+        if create and not path.exists():
+            self._create()
+        self._stamp = self._stat()
+        self.registry = self._load()
+
+    def changed(self) -> GatewayRegistry | None:
+        """The registry, if its file changed since it was last read and can be used; None otherwise.
+
+        A changed file that cannot be used is reported once and leaves the last good one in force.
+        """
+        stamp = self._stat()
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        try:
+            self.registry = self._load()
+        except GatewayError as error:
+            _log.error("the changed registry is not used, the last good one stays in force: %s", error)
+            return None
+        return self.registry
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _load(self) -> GatewayRegistry:
+        try:
+            return GatewayRegistry.load(self.path)
+        except SecurityError as error:
+            raise GatewayError(error.what, expected=error.expected, remedy=error.remedy) from error
+
+    def _create(self) -> None:
+        # A locally administered EUI-64: bit 0x02 of the first byte set, multicast bit clear.
+        gateway = bytes([0x02]) + secrets.token_bytes(7)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            GatewayRegistry(gateway, _DEFAULT_SITE).save(self.path)
+        except (OSError, SecurityError) as error:
+            raise GatewayError(
+                f"no registry can be made at {self.path}: {error}",
+                remedy="name an existing one with --registry, or a writable directory with --state",
+            ) from error
+        _log.warning(
+            "made an empty registry %s for gateway %s, site %r: no device is enrolled yet, so every frame is "
+            "refused as `stranger`; enrol one with `slimwire provision install`, or copy a registry there",
+            self.path,
+            gateway.hex(),
+            _DEFAULT_SITE,
+        )

@@ -1,0 +1,19 @@
+"""Errors of the gateway that a person meets. Bytes from the air never raise: they end in a counted `Reason`."""
+
+from slimwire.errors import SlimwireError
+
+
+class GatewayError(SlimwireError):
+    """Root of the gateway's errors."""
+
+
+class SettingsError(GatewayError):
+    """A settings file or environment variable that cannot be used: which, which key, expected, remedy."""
+
+
+class LinkError(GatewayError):
+    """A link could not be opened."""
+
+
+class AdminError(GatewayError):
+    """The admin socket could not be served or reached."""

@@ -1,0 +1,1 @@
+"""Links, each a file: `zep` is one; `faulty` and `pcap` wrap any."""

@@ -1,0 +1,57 @@
+"""What Prometheus reads: computed from the service's own counters when it asks, so that admission pays nothing for it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from gateway.service import Service
+
+
+class ServiceCollector(Collector):
+    """Reads one running service. Names and labels are stable."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        """One snapshot."""
+        service = self._service
+        receiver = service.receiver
+        dropped = CounterMetricFamily("slimwire_gateway_dropped", "What was dropped, by reason", labels=["reason"])
+        for reason, count in service.rejected().items():
+            dropped.add_metric([reason], count)
+        yield dropped
+        for name, text, value in (
+            ("fragments", "Fragments that authenticated", receiver.fragments),
+            ("messages", "Messages that passed admission", receiver.messages),
+            ("delivered", "Messages the edge server took", service.uplink.delivered),
+            ("batches", "Batches the edge server took", service.uplink.batches),
+            ("answers", "Answers sent to devices", service.downlink.sent),
+            ("answer_frames", "Frames they took", service.downlink.frames),
+        ):
+            yield CounterMetricFamily(f"slimwire_gateway_{name}", text, value=value)
+        for name, text, level in (
+            ("devices", "Devices in the registry", len(receiver.peers)),
+            ("memory_bytes", "Bytes of unfinished datagrams and early fragments", receiver.memory_used),
+            ("memory_bound_bytes", "What memory_bytes never exceeds", receiver.memory_bound),
+            ("uplink_queue", "Messages that wait for the edge server", len(service.uplink.queue)),
+            ("downlink_queue", "Answers that wait for the air", len(service.downlink)),
+            ("uptime_seconds", "Seconds since the start", service.uptime),
+        ):
+            yield GaugeMetricFamily(f"slimwire_gateway_{name}", text, value=level)
+
+
+def registry(service: "Service") -> CollectorRegistry:
+    """A registry of its own per service, so that several can live in one process."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(ServiceCollector(service))
+    return made
+
+
+def exposition(made: CollectorRegistry) -> bytes:
+    """Prometheus's text format."""
+    return generate_latest(made)

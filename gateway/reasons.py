@@ -1,0 +1,103 @@
+"""Every reason for which something is dropped, by the stable name it is counted under.
+
+`slimwire gateway reasons` prints this table; the names are part of the admin API and of the metrics.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A reason; its value is the counter's name, `about` says in one line when it is counted."""
+
+    about: str
+
+    def __new__(cls, value: str, about: str) -> "Reason":
+        """Make a member whose value is only the name."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.about = about
+        return member
+
+    # The link below 802.15.4.
+    LINK_OVERRUN = "link-overrun", "The link's receive queue was full: the frame was dropped unread."
+    BAD_ZEP = "bad-zep", "A UDP datagram that is no ZEP version 2 data frame."
+
+    LINK_UNSENT = "link-unsent", "The link could not send a frame: the network below it refused."
+
+    # Frames.
+    MALFORMED_FRAME = "malformed-frame", "Not a whole 802.15.4 data frame, or its FCS is wrong."
+    NOT_OURS = "not-ours", "A frame for another address or PAN; no evidence against anyone."
+    MALFORMED_LOWPAN = (
+        "malformed-lowpan",
+        "6LoWPAN headers that promise bytes that are not there, or are not supported.",
+    )
+    BAD_SIZE = "bad-size", "datagram_size below 40 or above 1280, or other than the UDP length says."
+    BAD_OFFSET = "bad-offset", "A fragment where no slice of the manifest starts, or beyond the datagram."
+    BAD_LENGTH = (
+        "bad-length",
+        "A fragment that is empty, no multiple of 8 before the end, or not as long as its slice.",
+    )
+    NOT_UDP = "not-udp", "An IPv6 packet that carries something other than UDP."
+
+    # Who.
+    STRANGER = "stranger", "A source address that is not enrolled here."
+    REVOKED = "revoked", "A device whose enrolment was revoked."
+    BAD_SOURCE = "bad-source", "The IPv6 source is not the link-local address of the frame's sender."
+    BAD_DESTINATION = "bad-destination", "The IPv6 destination is not this gateway's link-local address."
+    BAD_PORT = "bad-port", "UDP ports other than 61616 at both ends."
+
+    # The message and its manifest.
+    MALFORMED_MESSAGE = (
+        "malformed-message",
+        "The first slice is too short for its message header, or a reserved bit is set.",
+    )
+    BAD_VERSION = "bad-version", "A protocol version this gateway does not speak."
+    UNKNOWN_KIND = "unknown-kind", "A message kind that devices do not send to a gateway in this version."
+    UNKNOWN_EPOCH = "unknown-epoch", "No key of that device for the epoch the message names."
+    TAG_MISMATCH = "tag-mismatch", "datagram_tag is not the low 16 bits of the message counter."
+    BAD_MAC = "bad-mac", "The MAC of a first fragment is wrong: forged, or made with another key."
+    BAD_MANIFEST = (
+        "bad-manifest",
+        "A verified first fragment whose cut is impossible; authenticated evidence.",
+    )
+    BAD_TAG = "bad-tag", "A later fragment whose tag is wrong; it alone is dropped."
+
+    # Replay and copies.
+    DUPLICATE = "duplicate", "A fragment that is already there, byte for byte."
+    OVERLAP = "overlap", "Other bytes at a place that is already verified."
+    ALREADY_COMPLETE = "already-complete", "A late copy of a datagram that is complete."
+    ALREADY_QUEUED = "already-queued", "A retry of a message that still waits for the edge server."
+    REPLAYED = "replayed", "A counter that was used long ago."
+    STALE = "stale", "A verified first fragment older than what its datagram_tag already holds."
+
+    # Memory and time.
+    EARLY_EVICTED = (
+        "early-evicted",
+        "A fragment that overtook its first one gave way in the full shared pool.",
+    )
+    EARLY_REFUSED = (
+        "early-refused",
+        "The shared pool had no room, or a copy, of a fragment that overtook its first one.",
+    )
+    EARLY_EXPIRED = "early-expired", "A fragment whose first one never came."
+    EVICTED = "evicted", "An unfinished datagram gave way to a newer one of the same device."
+    QUOTA = "quota", "No room: all that this device has open is newer."
+    EXPIRED = "expired", "A datagram was not finished in time."
+    OVER_RATE = "over-rate", "Evidence, not a refusal: a verified message above the device's rate."
+
+    # Beyond admission.
+    UPLINK_FULL = "uplink-full", "The queue to the edge server was full: its oldest message was dropped."
+    UPLINK_REFUSED = "uplink-refused", "The edge server refused a whole batch."
+    EDGE_UNKNOWN_DEVICE = "edge-unknown-device", "The edge server does not know the device."
+    EDGE_BAD_SEAL = "edge-bad-seal", "The edge server could not open the seal; authenticated evidence."
+    EDGE_BAD_LATENT = (
+        "edge-bad-latent",
+        "The edge server could not decode the latent; authenticated evidence.",
+    )
+    EDGE_UNKNOWN_MODEL = "edge-unknown-model", "The edge server has no bundle of the latent's model tag."
+    EDGE_REVOKED = "edge-revoked", "The device is revoked at the edge server."
+    DOWNLINK_FULL = "downlink-full", "The queue of answers to the air was full: the oldest was dropped."
+    DOWNLINK_UNROUTABLE = (
+        "downlink-unroutable",
+        "No way to the device: no key, no address, or an answer too large.",
+    )

@@ -1,0 +1,464 @@
+"""The receiver: frames in, whole authenticated messages out. Pure; time is passed in, nothing here does I/O.
+
+A frame takes one way through: 802.15.4, whose it is, 6LoWPAN, and then either
+
+- a first fragment (or a whole datagram) of an enrolled device: addresses, ports, message header, **MAC, before anything
+  is reserved for it**, then its cut, its counter, and room in the device's own account (`gateway.admission`); or
+- a later fragment of a datagram that is open: its place in the manifest, then its tag; a wrong one is dropped alone; or
+- a later fragment that overtook its first one: the small shared pool (`gateway.early`).
+
+Whatever is wrong ends in a counted `Reason`; no input raises. What has not authenticated itself changes nothing but
+that pool and the tally behind it (`gateway.ledger`).
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.admission import Account, Budget, Limits
+from gateway.early import EarlyPool
+from gateway.ledger import FailureLedger
+from gateway.reasons import Reason
+from gateway.reassembly import Datagram
+from security.chain import ChainVerifier
+from security.keys import GatewayKeys
+from security.registry import Device, GatewayRegistry
+from security.replay import Intervals
+from security.trust import Cause, TrustEngine
+from wire import eui64, lowpan
+from wire.errors import WireError
+from wire.ieee802154 import FrameKind, MacFrame
+from wire.ipv6 import UDP_OFFSET
+from wire.message import MAX_PAYLOAD, PORT, FirstSlice, Kind, datagram_tag, without_f
+
+
+class Accepted(NamedTuple):
+    """A whole message, every byte of it authenticated by `device`'s key."""
+
+    device: bytes
+    #: F cleared.
+    octet0: int
+    #: The full key epoch.
+    epoch: int
+    counter: int
+    sealed: bytes
+    #: Monotonic time of its first fragment, s.
+    started: float
+    #: Frames it came in.
+    frames: int
+    #: The PAN it came from: answers go there.
+    pan: int | None
+    #: Whether a message with this counter was accepted before: the device repeats itself, having heard no answer.
+    retry: bool
+
+
+class Verified(NamedTuple):
+    """A fragment that authenticated itself and waits for the rest of its datagram."""
+
+    device: bytes
+
+
+class Rejected(NamedTuple):
+    """A frame, an unfinished datagram or a waiting fragment that was dropped. `device` is the claimed source, if any."""
+
+    reason: Reason
+    device: bytes | None
+
+
+class Kept(NamedTuple):
+    """A fragment that waits, unauthenticated, for its first one."""
+
+    device: bytes
+
+
+Event = Accepted | Verified | Rejected | Kept
+
+
+@dataclass(slots=True)
+class Peer:
+    """What the receiver remembers of one enrolled device."""
+
+    device: Device[GatewayKeys]
+    #: Its link-local IPv6 address.
+    address: bytes
+    account: Account = field(default_factory=Account)
+    #: Counters the edge server took, by epoch.
+    used: dict[int, Intervals] = field(default_factory=dict)
+    #: (epoch, counter) of the last completed messages and when they were completed, oldest first.
+    complete: OrderedDict[tuple[int, int], float] = field(default_factory=OrderedDict)
+    #: (datagram size, datagram tag) of those.
+    complete_tags: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    #: Highest verified counter of any epoch; only newer ones count for the rate.
+    highest: int = -1
+    #: Token bucket of verified new messages.
+    tokens: float = 0.0
+    refilled: float = 0.0
+    messages: int = 0
+    fragments: int = 0
+    rejected: int = 0
+    last_heard: float | None = None
+
+
+#: Reasons that say something unauthenticated about a source: they shrink its share of the pool, and nothing else.
+_SUSPICIOUS = frozenset(
+    {
+        Reason.BAD_SIZE,
+        Reason.BAD_OFFSET,
+        Reason.BAD_LENGTH,
+        Reason.BAD_SOURCE,
+        Reason.BAD_DESTINATION,
+        Reason.BAD_PORT,
+        Reason.BAD_MAC,
+        Reason.BAD_TAG,
+        Reason.OVERLAP,
+        Reason.TAG_MISMATCH,
+        Reason.MALFORMED_LOWPAN,
+        Reason.MALFORMED_MESSAGE,
+    }
+)
+
+#: What `wire.lowpan` and `wire.message` call the refusals that have a name of their own here.
+_LOWPAN_REASONS = {
+    "frag-size": Reason.BAD_SIZE,
+    "frag-offset": Reason.BAD_OFFSET,
+    "frag-length": Reason.BAD_LENGTH,
+    "frag-empty": Reason.BAD_LENGTH,
+    "not-udp": Reason.NOT_UDP,
+}
+_MESSAGE_REASONS = {"bad-version": Reason.BAD_VERSION}
+
+#: Sources that are not enrolled, remembered for the person who wants to enrol them.
+_STRANGERS = 64
+
+
+class Receiver:
+    """Admission, reassembly and replay state of one gateway.
+
+    Args:
+        registry: who is enrolled, and the gateway's own EUI-64.
+        verifier: decides whether fragments are genuine.
+        trust: grants bytes of the shared remainder; told of authenticated evidence.
+        limits: bounds.
+
+    Raises:
+        GatewayError: the registry's reserves do not fit `limits.memory`.
+
+    Attributes:
+        counters: how often each `Reason` was met.
+        fragments, messages: how many authenticated.
+        peers: what is remembered of each enrolled device, by EUI-64.
+        budget, early: the memory in use, and its bounds.
+        strangers: sources not enrolled and when they were last heard, monotonic s.
+    """
+
+    def __init__(
+        self,
+        registry: GatewayRegistry,
+        verifier: ChainVerifier,
+        trust: TrustEngine,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.trust = trust
+        self.counters: Counter[str] = Counter()
+        self.fragments = 0
+        self.messages = 0
+        self.early = EarlyPool(self.limits.early_pool, self.limits.early_timeout)
+        self.ledger = FailureLedger()
+        self.strangers: OrderedDict[bytes, float] = OrderedDict()
+        self.budget = Budget(self.limits, 0)
+        self.peers: dict[bytes, Peer] = {}
+        self._verifier = verifier
+        self._active: set[bytes] = set()
+        self.update(registry)
+
+    def update(self, registry: GatewayRegistry) -> None:
+        """Follow a registry that changed. Datagrams of devices that are gone or revoked are dropped.
+
+        Raises:
+            GatewayError: its reserves do not fit; nothing is changed then.
+        """
+        enrolled = {eui for eui, device in registry.devices.items() if not device.revoked}
+        self.budget.resize(len(enrolled))
+        peers = {}
+        for eui, device in registry.devices.items():
+            peer = self.peers.get(eui) or Peer(device, eui64.link_local(eui), tokens=self.limits.burst)
+            peer.device = device
+            peers[eui] = peer
+        for eui in self._active - enrolled:
+            account = self.peers[eui].account
+            for datagram in list(account.open.values()):
+                self.budget.release(account, datagram)
+        self._active &= enrolled
+        for account in (self.peers[eui].account for eui in self._active):
+            self.budget.return_borrowed(account)
+        self.peers = peers
+        self.gateway = registry.gateway
+        self._address = eui64.link_local(registry.gateway)
+        self.trust.enrol(enrolled)
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes held for unfinished datagrams and early fragments."""
+        return self.budget.used + self.early.used
+
+    @property
+    def memory_bound(self) -> int:
+        """What `memory_used` never exceeds, bytes."""
+        return self.limits.memory
+
+    def mark_used(self, device: bytes, epoch: int, counter: int) -> None:
+        """The edge server took this message: its counter is used from now on."""
+        peer = self.peers.get(device)
+        if peer is not None:
+            peer.used.setdefault(epoch, Intervals()).add(counter)
+
+    def on_frame(self, frame: bytes, now: float) -> list[Event]:
+        """Take one frame, with its FCS, at monotonic time `now` (s, never falling). No bytes make it raise."""
+        try:
+            mac = MacFrame.parse(frame)
+        except WireError:
+            return [self._reject(Reason.MALFORMED_FRAME, None, now)]
+        if mac.dst != self.gateway or mac.kind is not FrameKind.DATA:
+            return [self._reject(Reason.NOT_OURS, None, now)]
+        source = mac.src
+        peer = self.peers.get(source) if source is not None else None
+        if source is None or peer is None:
+            return [self._stranger(source, now)]
+        if peer.device.revoked:
+            return [self._reject(Reason.REVOKED, source, now)]
+        if mac.secured:
+            return [self._reject(Reason.MALFORMED_FRAME, source, now)]
+        try:
+            packet = lowpan.parse(mac.payload, source, mac.dst)
+        except WireError as error:
+            return [self._reject(_LOWPAN_REASONS.get(error.reason, Reason.MALFORMED_LOWPAN), source, now)]
+        if isinstance(packet, lowpan.Next):
+            return self._on_next(source, peer, packet, now)
+        return self._on_first(source, peer, mac.pan, packet, now)
+
+    def tick(self, now: float) -> list[Event]:
+        """Drop what was not finished in time; call it about once a second."""
+        events: list[Event] = []
+        limit = now - self.limits.timeout
+        for source in list(self._active):
+            peer = self.peers[source]
+            for datagram in [d for d in peer.account.open.values() if d.started <= limit]:
+                self._close(source, peer, datagram)
+                events.append(self._reject(Reason.EXPIRED, source, now))
+        expired = self.early.expire(now)
+        if expired:
+            self.counters[Reason.EARLY_EXPIRED] += expired
+        return events
+
+    # A first fragment, or a whole datagram.
+
+    def _on_first(
+        self,
+        source: bytes,
+        peer: Peer,
+        pan: int | None,
+        packet: lowpan.First | lowpan.Unfragmented,
+        now: float,
+    ) -> list[Event]:
+        if packet.src16 != peer.address:
+            return [self._reject(Reason.BAD_SOURCE, source, now)]
+        if packet.dst16 != self._address:
+            return [self._reject(Reason.BAD_DESTINATION, source, now)]
+        if packet.sport != PORT or packet.dport != PORT:
+            return [self._reject(Reason.BAD_PORT, source, now)]
+        if isinstance(packet, lowpan.First):
+            data, length, tag = packet.udp_payload_slice, packet.payload_length, packet.tag
+        else:
+            data, length, tag = packet.payload, len(packet.payload), None
+        if length > MAX_PAYLOAD:
+            return [self._reject(Reason.BAD_SIZE, source, now)]
+        try:
+            first = FirstSlice.parse(data, length)
+        except WireError as error:
+            return [self._reject(_MESSAGE_REASONS.get(error.reason, Reason.MALFORMED_MESSAGE), source, now)]
+        if first.kind is not Kind.DATA:
+            return [self._reject(Reason.UNKNOWN_KIND, source, now)]
+        own_tag = datagram_tag(first.counter)
+        if tag is not None and tag != own_tag:
+            return [self._reject(Reason.TAG_MISMATCH, source, now)]
+        there = peer.account.open.get((length + UDP_OFFSET, own_tag))
+        if there is not None and there.first.data == data:
+            # The very bytes that were verified: the device starts over, so its time does too.
+            there.started = now
+            return [self._reject(Reason.DUPLICATE, source, now)]
+        found = peer.device.keys_for(first.epoch2)
+        if found is None:
+            return [self._reject(Reason.UNKNOWN_EPOCH, source, now)]
+        epoch, keys = found
+        addresses = (packet.src16, packet.dst16)
+        if not self._verifier.verify_first(keys.frag_up, addresses, (PORT, PORT), length, first):
+            return [self._reject(Reason.BAD_MAC, source, now)]
+        return self._on_verified(source, peer, pan, first, epoch, keys, now)
+
+    def _on_verified(
+        self,
+        source: bytes,
+        peer: Peer,
+        pan: int | None,
+        first: FirstSlice,
+        epoch: int,
+        keys: GatewayKeys,
+        now: float,
+    ) -> list[Event]:
+        """From here on the device's key stands behind `first`. A copy of it is still no evidence of anything."""
+        counter = first.counter
+        fresh = counter > peer.highest
+        if fresh:
+            peer.highest = counter
+        peer.last_heard = now
+        if first.cut_problem is not None:
+            if fresh:
+                self.trust.observe(source, False, now, Cause.BAD_MANIFEST)
+            return [self._reject(Reason.BAD_MANIFEST, source, now)]
+        name = (epoch, counter)
+        done = peer.complete.get(name)
+        retry = done is not None and now - done <= self.limits.retry_window
+        if done is not None and now - done < self.limits.retry_gap:
+            return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
+        if not retry and epoch in peer.used and counter in peer.used[epoch]:
+            return [self._reject(Reason.REPLAYED, source, now)]
+        events: list[Event] = []
+        rivals = self._rivals(peer, first)
+        if any((rival.counter, rival.first.attempt) >= (counter, first.attempt) for rival in rivals):
+            return [self._reject(Reason.STALE, source, now)]
+        for rival in rivals:
+            self._close(source, peer, rival)
+            events.append(self._reject(Reason.EVICTED, source, now))
+        if fresh:
+            self._meter(source, peer, now)
+        datagram = Datagram(first, epoch, keys.frag_up, pan, now, retry=retry)
+        if not datagram.complete:
+            evicted = self.budget.reserve(
+                peer.account, datagram, self.trust.budget(source, self.budget.shared)
+            )
+            if evicted is None:
+                return [*events, self._reject(Reason.QUOTA, source, now)]
+            events.extend(self._reject(Reason.EVICTED, source, now) for _ in evicted)
+            self._active.add(source)
+        self.fragments += 1
+        peer.fragments += 1
+        if datagram.complete:
+            return [*events, self._finish(source, peer, datagram, now)]
+        events.append(Verified(source))
+        for offset, data in self.early.take(source, datagram.size, datagram.tag):
+            events.append(self._fill(source, peer, datagram, offset, data, now))
+        return events
+
+    @staticmethod
+    def _rivals(peer: Peer, first: FirstSlice) -> list[Datagram]:
+        """Open datagrams that cannot live beside one that starts with `first`: the same counter cut anew, the same tag."""
+        size, tag = first.payload_length + UDP_OFFSET, datagram_tag(first.counter)
+        return [
+            datagram
+            for datagram in peer.account.open.values()
+            if datagram.counter == first.counter or (datagram.size == size and datagram.tag == tag)
+        ]
+
+    def _meter(self, source: bytes, peer: Peer, now: float) -> None:
+        """Count a new verified message against the device's rate; above it, that is evidence."""
+        limits = self.limits
+        peer.tokens = min(limits.burst, peer.tokens + (now - peer.refilled) * limits.rate)
+        peer.refilled = now
+        if peer.tokens >= 1.0:
+            peer.tokens -= 1.0
+            return
+        self.counters[Reason.OVER_RATE] += 1
+        self.trust.observe(source, False, now, Cause.OVER_QUOTA)
+
+    # A later fragment.
+
+    def _on_next(self, source: bytes, peer: Peer, packet: lowpan.Next, now: float) -> list[Event]:
+        key = (packet.datagram_size, packet.tag)
+        datagram = peer.account.open.get(key)
+        if datagram is not None:
+            if now - datagram.started < self.limits.timeout:
+                return [self._fill(source, peer, datagram, packet.udp_payload_offset, packet.data, now)]
+            self._close(source, peer, datagram)
+            return [self._reject(Reason.EXPIRED, source, now), *self._early(source, packet, now)]
+        done = peer.complete.get(peer.complete_tags.get(key, (-1, -1)))
+        if done is not None and now - done <= self.limits.retry_window:
+            return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
+        return self._early(source, packet, now)
+
+    def _early(self, source: bytes, packet: lowpan.Next, now: float) -> list[Event]:
+        share = self.ledger.share(source, self.early.capacity, now)
+        kept, evicted = self.early.add(
+            source, packet.datagram_size, packet.tag, packet.udp_payload_offset, packet.data, now, share
+        )
+        if evicted:
+            self.counters[Reason.EARLY_EVICTED] += evicted
+        return [Kept(source) if kept else self._reject(Reason.EARLY_REFUSED, source, now)]
+
+    def _fill(
+        self, source: bytes, peer: Peer, datagram: Datagram, offset: int, data: bytes, now: float
+    ) -> Event:
+        index = datagram.place(offset, data)
+        if isinstance(index, Reason):
+            return self._reject(index, source, now)
+        if not self._verifier.verify_slice(datagram.k_frag, source, datagram.first, index, data):
+            return self._reject(Reason.BAD_TAG, source, now)
+        datagram.keep(index, data)
+        self.fragments += 1
+        peer.fragments += 1
+        peer.last_heard = now
+        if not datagram.complete:
+            return Verified(source)
+        self._close(source, peer, datagram)
+        return self._finish(source, peer, datagram, now)
+
+    # Ends.
+
+    def _finish(self, source: bytes, peer: Peer, datagram: Datagram, now: float) -> Accepted:
+        self.messages += 1
+        peer.messages += 1
+        name = (datagram.epoch, datagram.counter)
+        peer.complete[name] = now
+        peer.complete.move_to_end(name)
+        peer.complete_tags[(datagram.size, datagram.tag)] = name
+        while len(peer.complete) > self.limits.remembered:
+            peer.complete.popitem(last=False)
+        if len(peer.complete_tags) > 2 * self.limits.remembered:
+            peer.complete_tags = {
+                key: name for key, name in peer.complete_tags.items() if name in peer.complete
+            }
+        first = datagram.first
+        return Accepted(
+            source,
+            without_f(first.octet0),
+            datagram.epoch,
+            datagram.counter,
+            datagram.sealed(),
+            datagram.opened,
+            datagram.fragments,
+            datagram.pan,
+            datagram.retry,
+        )
+
+    def _close(self, source: bytes, peer: Peer, datagram: Datagram) -> None:
+        self.budget.release(peer.account, datagram)
+        if not peer.account.open:
+            self._active.discard(source)
+
+    def _stranger(self, source: bytes | None, now: float) -> Rejected:
+        if source is not None:
+            self.strangers[source] = now
+            self.strangers.move_to_end(source)
+            if len(self.strangers) > _STRANGERS:
+                self.strangers.popitem(last=False)
+        return self._reject(Reason.STRANGER, source, now)
+
+    def _reject(self, reason: Reason, source: bytes | None, now: float) -> Rejected:
+        self.counters[reason] += 1
+        if source is not None:
+            peer = self.peers.get(source)
+            if peer is not None:
+                peer.rejected += 1
+                if reason in _SUSPICIOUS:
+                    self.ledger.fail(source, now)
+        return Rejected(reason, source)

@@ -1,0 +1,252 @@
+"""The running gateway: one link, one receiver, uplink and downlink, the admin socket, and a clean end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections import Counter
+
+import httpx
+
+from gateway.admission import Limits
+from gateway.downlink import Downlink, DownlinkLimits, Reply
+from gateway.enrolment import Enrolment
+from gateway.errors import GatewayError
+from gateway.journal import Journal
+from gateway.links.base import Link, Received
+from gateway.links.pcap import PcapLink
+from gateway.links.zep import ZepLink
+from gateway.notify import notify
+from gateway.receiver import Accepted, Receiver
+from gateway.settings import Settings
+from gateway.uplink import Queued, Uplink, UplinkLimits
+from security.chain import ChainVerifier
+from security.trust import Cause, PaperTrust, TrustEngine
+from wire.batch import AnswerItem, Verdict
+from wire.message import epoch_of
+
+_log = logging.getLogger("gateway")
+
+#: Frames taken in a row before other tasks get their turn.
+_BURST = 32
+#: How often unfinished datagrams are looked over and the registry file is looked at, s.
+_TICK = 1.0
+#: How often a change of the counters is logged, s.
+_SUMMARY = 60.0
+#: PAN of answers to a device whose frames named none.
+_BROADCAST_PAN = 0xFFFF
+
+_EVIDENCE = {Verdict.ANSWERED: Cause.ANSWERED, Verdict.SEAL: Cause.SEAL, Verdict.LATENT: Cause.LATENT}
+
+
+class Service:
+    """A gateway on one link. `verifier` decides what is genuine; no setting reaches it.
+
+    Args:
+        settings: what to run.
+        verifier: `security.chain.KeyedChain` everywhere but in the lab.
+        trust: the trust engine.
+        link: an open link; the service closes it.
+        enrolment: the registry.
+        transport: replaces httpx's own, for an edge server in the same process.
+
+    Raises:
+        GatewayError: the registry's reserves do not fit the memory limit.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        verifier: ChainVerifier,
+        trust: TrustEngine,
+        link: Link,
+        enrolment: Enrolment,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        own = settings.limits
+        self.settings = settings
+        self.trust = trust
+        self.link = link
+        self.enrolment = enrolment
+        self.receiver = Receiver(
+            enrolment.registry,
+            verifier,
+            trust,
+            Limits(
+                memory=own.memory,
+                timeout=own.timeout,
+                retry_gap=own.retry_gap,
+                rate=own.rate,
+                burst=own.burst,
+            ),
+        )
+        up, down = settings.uplink, settings.downlink
+        #: Reasons met after admission; the receiver and the link have counters of their own.
+        self.counters: Counter[str] = Counter()
+        self.uplink = Uplink(
+            settings.edge,
+            UplinkLimits(batch=up.batch, age=up.age, queue=up.queue, timeout=up.timeout),
+            self.counters,
+            self._on_answer,
+            transport=transport,
+        )
+        self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
+        self.journal = Journal()
+        self.started = time.monotonic()
+        self._pans: dict[bytes, int] = {}
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the service was made."""
+        return time.monotonic() - self.started
+
+    def rejected(self) -> dict[str, int]:
+        """Every reason met so far, on the link, in admission and after it."""
+        return dict(sorted((self.link.counters + self.receiver.counters + self.counters).items()))
+
+    async def run(self) -> None:
+        """Serve until cancelled; closes the link."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._receive())
+                tasks.create_task(self._tick())
+                tasks.create_task(self.uplink.run())
+                tasks.create_task(self.downlink.run())
+        finally:
+            self.link.close()
+
+    async def _receive(self) -> None:
+        receive, on_frame = self.link.receive, self.receiver.on_frame
+        while True:
+            for _ in range(_BURST):
+                received = await receive()
+                for event in on_frame(received.frame, received.at):
+                    if type(event) is Accepted:
+                        self._on_message(event, received)
+            await asyncio.sleep(0)
+
+    def _on_message(self, message: Accepted, received: Received) -> None:
+        device = message.device
+        self.link.learn(device, received.origin)
+        self._pans[device] = _BROADCAST_PAN if message.pan is None else message.pan
+        self.journal.add(device, message.epoch, message.counter, message.sealed, retry=message.retry)
+        queued = Queued(message.sealed, received.at, message.retry)
+        self.uplink.put(device, message.octet0, message.counter, queued)
+
+    def _on_answer(self, answer: AnswerItem, message: Queued) -> None:
+        """The edge server took a message: its counter is used, its answer goes out, its verdict may be evidence."""
+        device = answer.device
+        peer = self.receiver.peers.get(device)
+        found = peer.device.keys_for(epoch_of(answer.octet0)) if peer is not None else None
+        if found is None:
+            return  # no longer enrolled
+        epoch, keys = found
+        self.receiver.mark_used(device, epoch, answer.counter)
+        cause = _EVIDENCE.get(Verdict(answer.verdict))
+        if cause is not None and not message.retry:
+            self.trust.observe(device, cause.outcome, time.monotonic(), cause)
+        if answer.sealed:
+            pan = self._pans.get(device, _BROADCAST_PAN)
+            self.downlink.put(
+                self.receiver.gateway,
+                Reply(device, epoch, answer.counter, answer.sealed, pan, keys.frag_dn),
+            )
+
+    async def _tick(self) -> None:
+        last, told = self.rejected(), time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            self.receiver.tick(now)
+            registry = self.enrolment.changed()
+            if registry is not None:
+                self._reload()
+            if now - told >= _SUMMARY:
+                last, told = self._summarise(last), now
+
+    def _reload(self) -> None:
+        registry = self.enrolment.registry
+        try:
+            self.receiver.update(registry)
+        except GatewayError as error:
+            _log.error("the changed registry is not used: %s", error)
+            return
+        self._pans = {device: pan for device, pan in self._pans.items() if device in registry.devices}
+        _log.info("registry %s read again: %d devices", self.enrolment.path, len(registry.devices))
+
+    def _summarise(self, before: dict[str, int]) -> dict[str, int]:
+        current = self.rejected()
+        new = {reason: count - before.get(reason, 0) for reason, count in current.items()}
+        new = {reason: count for reason, count in new.items() if count}
+        if new:
+            _log.info(
+                "dropped in the last %.0f s: %s", _SUMMARY, ", ".join(f"{reason} {count}" for reason, count in new.items())
+            )
+        return current
+
+
+async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
+    """Open registry and link as `settings` say.
+
+    Raises:
+        GatewayError: a registry, an address or a file cannot be used; says which, and what to do.
+    """
+    enrolment = Enrolment(settings.registry_file(), create=settings.registry is None)
+    link: Link = await ZepLink.open(settings.listen, settings.peer, channel=settings.channel)
+    try:
+        if settings.pcap is not None:
+            link = PcapLink(link, settings.pcap)
+        return Service(settings, verifier, PaperTrust(), link, enrolment)
+    except BaseException:
+        link.close()
+        raise
+
+
+async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
+    """Run a gateway until SIGTERM or SIGINT.
+
+    Raises:
+        GatewayError: it cannot start; says why, and what to do.
+    """
+    from gateway.admin import AdminServer  # noqa: PLC0415  (FastAPI is slow to import and not needed to admit frames)
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = await open_service(settings, verifier)
+    admin = AdminServer(service, settings.admin_socket())
+    try:
+        await admin.start()
+        serving = asyncio.create_task(service.run())
+        stopping = asyncio.create_task(stop.wait())
+        _log.info(
+            "gateway %s, site %r: %d devices enrolled in %s; ZEP on udp %s, edge server %s, admin socket %s",
+            service.receiver.gateway.hex(),
+            service.enrolment.registry.site,
+            len(service.receiver.peers),
+            service.enrolment.path,
+            settings.listen,
+            settings.edge,
+            admin.path,
+        )
+        notify("READY=1")
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1")
+        stopping.cancel()
+        if not serving.done():
+            serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        await admin.stop()
+        service.link.close()
+    _log.info(
+        "stopped after %.0f s: %d messages accepted, %d taken by the edge server, %d waiting are dropped",
+        service.uptime,
+        service.receiver.messages,
+        service.uplink.delivered,
+        len(service.uplink.queue),
+    )

@@ -1,0 +1,198 @@
+"""Settings of the gateway: one schema for the TOML file, the environment and the command line.
+
+Precedence: command line, environment (`SLIMWIRE_GATEWAY__LISTEN=…`, nested `SLIMWIRE_GATEWAY__UPLINK__QUEUE=…`), TOML
+file, defaults. Every setting has a default. What verifies fragments is no setting and cannot be one.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from gateway.errors import SettingsError
+from gateway.links.zep import parse_endpoint
+
+PREFIX = "SLIMWIRE_GATEWAY__"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LimitSettings(_Section):
+    """`[limits]`: bounds of admission and reassembly; see `gateway.admission.Limits`."""
+
+    memory: int = Field(default=8 * 1024 * 1024, ge=4096, description="bytes for datagrams under reassembly, all devices")
+    timeout: float = Field(default=60.0, gt=0, le=60, description="s an unfinished datagram is kept")
+    retry_gap: Seconds = Field(default=0.2, description="s after completion in which copies are late duplicates")
+    rate: Seconds = Field(default=250.0, description="verified messages per s of one device before it is evidence")
+    burst: Seconds = Field(default=500.0, description="messages of one device that may come at once")
+
+
+class UplinkSettings(_Section):
+    """`[uplink]`: batches to the edge server; see `gateway.uplink.UplinkLimits`."""
+
+    batch: int = Field(default=64, ge=1, le=1024, description="messages in one batch at most")
+    age: float = Field(default=0.003, ge=0, le=1, description="s the first message of a batch waits for others")
+    queue: int = Field(default=4096, ge=1, description="messages waiting at most")
+    timeout: Seconds = Field(default=5.0, description="s one exchange may take")
+
+
+class DownlinkSettings(_Section):
+    """`[downlink]`: answers to devices; see `gateway.downlink.DownlinkLimits`."""
+
+    gap: float = Field(default=0.002, ge=0, le=1, description="s between two frames")
+    queue: int = Field(default=1024, ge=1, description="answers waiting at most")
+
+
+class Settings(BaseSettings):
+    """What a gateway can be told."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    listen: str = Field("127.0.0.1:17754", description="UDP address the ZEP link binds, HOST:PORT")
+    peer: str | None = Field(None, description="where all frames are sent, HOST:PORT; none: where a device was heard")
+    channel: int = Field(default=26, ge=0, le=26, description="802.15.4 channel named in outgoing ZEP packets")
+    edge: str = Field("http://127.0.0.1:8080", description="base URL of the edge server")
+    registry: Path | None = Field(None, description="registry.json; none: the one in the state directory")
+    state: Path | None = Field(None, description="state directory; none: see `state_directory`")
+    admin: Path | None = Field(None, description="Unix socket of the admin interface; none: see `admin_socket`")
+    pcap: Path | None = Field(None, description="capture file of all frames, written anew; none: no capture")
+    limits: LimitSettings = LimitSettings()
+    uplink: UplinkSettings = UplinkSettings()
+    downlink: DownlinkSettings = DownlinkSettings()
+
+    @field_validator("listen", "peer")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_endpoint(value)
+        return value
+
+    @field_validator("edge")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")) or not value.partition("://")[2].strip("/"):
+            raise ValueError("not an http:// or https:// URL")
+        return value
+
+    def state_directory(self) -> Path:
+        """`state`, else systemd's `$STATE_DIRECTORY`, else `$XDG_STATE_HOME` or `~/.local/state`, `slimwire` in it."""
+        if self.state is not None:
+            return self.state
+        given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        return Path(given) if given else _user_state()
+
+    def registry_file(self) -> Path:
+        """`registry`, else `registry.json` in the state directory."""
+        return self.registry or self.state_directory() / "registry.json"
+
+    def admin_socket(self) -> Path:
+        """`admin`, else `gateway.sock` in systemd's `$RUNTIME_DIRECTORY` or in the state directory."""
+        if self.admin is not None:
+            return self.admin
+        given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        return (Path(given) if given and self.state is None else self.state_directory()) / "gateway.sock"
+
+
+def _user_state() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "slimwire"
+
+
+def load(path: Path | None = None, **given: Any) -> Settings:
+    """Settings from a TOML file, the environment and `given` values (None: not given).
+
+    Raises:
+        SettingsError: the file is missing or no TOML, a name is unknown, or a value is out of range; it names the
+            file or variable, the key, what was expected and what to do.
+    """
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    _check_environment()
+    try:
+        if path is not None:
+            path.open("rb").close()
+        return FromFile(**{name: value for name, value in given.items() if value is not None})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(
+            f"the settings file {path} cannot be read: {error}",
+            expected='a TOML file with lines such as `listen = "127.0.0.1:17754"`',
+            remedy="correct the file, or name another with --config",
+        ) from error
+    except ValidationError as error:
+        raise _wrong_value(error, path, given) from error
+
+
+def _check_environment() -> None:
+    """pydantic ignores variables of its prefix that name no setting; a person who misspelt one should hear of it."""
+    for variable in os.environ:
+        if variable.upper().startswith(PREFIX):
+            name = variable.upper().removeprefix(PREFIX).partition("__")[0].lower()
+            if name not in Settings.model_fields:
+                raise SettingsError(
+                    f"the environment variable {variable} names no setting of the gateway",
+                    expected=f"{PREFIX} and one of {', '.join(name.upper() for name in Settings.model_fields)}",
+                    remedy="correct or unset it",
+                )
+
+
+def _wrong_value(error: ValidationError, path: Path | None, given: dict[str, Any]) -> SettingsError:
+    first = error.errors()[0]
+    keys = [str(part) for part in first["loc"]]
+    key = ".".join(keys)
+    variable = PREFIX + "__".join(keys).upper()
+    if given.get(keys[0]) is not None:
+        where = f"--{keys[0]}"
+    elif any(name.upper() == variable for name in os.environ):
+        where = f"the environment variable {variable}"
+    else:
+        where = f"{key} in the settings file {path}"
+    if first["type"] == "extra_forbidden":
+        known: Any = Settings.model_fields
+        for part in keys[:-1]:
+            known = known[part].annotation.model_fields
+        return SettingsError(
+            f"{where} is no setting", expected=f"one of {', '.join(known)}", remedy="correct or remove the line"
+        )
+    return SettingsError(
+        f"{where} is {first['input']!r}, which cannot be used",
+        expected=str(first["msg"]).removeprefix("Value error, "),
+        remedy="correct the value; `slimwire gateway settings` lists every setting",
+    )
+
+
+def describe() -> list[tuple[str, str, str, str]]:
+    """(TOML key, environment variable, default, meaning) of every setting."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            members = [(f"{name}.{key}", inner) for key, inner in section.model_fields.items()]
+        else:
+            members = [(name, field)]
+        for key, inner in members:
+            default = "none" if inner.default is None else repr(inner.default)
+            rows.append((key, PREFIX + key.replace(".", "__").upper(), default, inner.description or ""))
+    return rows

@@ -1,0 +1,315 @@
+"""Admission and reassembly on genuine frames, and on each way in which frames are wrong."""
+
+import pytest
+
+from gateway.admission import Limits
+from gateway.reasons import Reason
+from tests.gateway.kit import (
+    GATEWAY,
+    PAN,
+    Node,
+    accepted,
+    feed,
+    reasons,
+    receiver,
+    registry,
+    sealed_bytes,
+)
+from wire.ieee802154 import FrameKind, MacFrame
+from wire.message import Kind, octet0
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+@pytest.mark.parametrize("length", [1, 79, 85, 86, 159, 343, 1100])
+def test_a_message_of_any_length_arrives_whole(node: Node, length: int) -> None:
+    target = receiver(node)
+    sealed = sealed_bytes(length)
+    events = feed(target, node.frames(7, sealed))
+    (message,) = accepted(events)
+    assert message.sealed == sealed
+    assert (message.device, message.counter, message.epoch, message.pan) == (node.eui, 7, 0, PAN)
+    assert message.octet0 == octet0(Kind.DATA, 0)
+    assert message.frames == target.fragments == len(node.frames(7, sealed))
+    assert not message.retry
+    assert target.memory_used == 0
+    assert not target.counters
+
+
+def test_later_fragments_arrive_in_any_order_even_before_the_first(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(1, sealed_bytes(343))
+    (message,) = accepted(feed(target, [frames[2], frames[1], frames[0], *frames[3:]]))
+    assert message.sealed == sealed_bytes(343)
+    assert not target.counters
+
+
+def test_a_wrong_fragment_is_dropped_alone(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(1, sealed_bytes(343))
+    forged = MacFrame.parse(frames[2])
+    forged.payload = forged.payload[:-1] + bytes([forged.payload[-1] ^ 1])
+    events = feed(target, [*frames[:2], forged.emit(), *frames[2:]])
+    assert reasons(events) == ["bad-tag"]
+    assert [message.sealed for message in accepted(events)] == [sealed_bytes(343)]
+
+
+def test_first_fragment_with_a_wrong_mac_reserves_nothing(node: Node) -> None:
+    target = receiver(node)
+    frame = MacFrame.parse(node.frames(1, sealed_bytes(343))[0])
+    frame.payload = frame.payload[:-1] + bytes([frame.payload[-1] ^ 1])
+    assert reasons(feed(target, [frame.emit()])) == ["bad-mac"]
+    assert target.memory_used == 0
+
+
+def test_a_stranger_is_remembered_for_whoever_enrols_it(node: Node) -> None:
+    target = receiver()
+    assert reasons(feed(target, node.frames(1, b"x" * 20))) == ["stranger"]
+    assert list(target.strangers) == [node.eui]
+
+
+def test_a_revoked_device_is_refused(node: Node) -> None:
+    target = receiver(revoked=(node,))
+    assert reasons(feed(target, node.frames(1, b"x" * 20))) == ["revoked"]
+
+
+def test_frames_for_others_and_frames_without_data_are_not_ours(node: Node) -> None:
+    target = receiver(node)
+    other = node.carry(node.slices(1, b"x" * 20), 1, dst=bytes.fromhex("0200000000000002"))
+    ack = MacFrame(FrameKind.ACK, 1, None, None, None, b"").emit()
+    assert reasons(feed(target, [*other, ack])) == ["not-ours", "not-ours"]
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x41", b"\x41\x88\x01", b"\xff" * 127, bytes(128), bytes(300)])
+def test_what_is_no_frame_is_malformed(node: Node, frame: bytes) -> None:
+    assert reasons(receiver(node).on_frame(frame, 0.0)) == ["malformed-frame"]
+
+
+def test_a_secured_frame_is_refused(node: Node) -> None:
+    frame = MacFrame.parse(node.frames(1, b"x" * 20)[0])
+    frame.secured = True
+    frame.security = bytes.fromhex("0d0000000001")
+    assert reasons(receiver(node).on_frame(frame.emit(), 0.0)) == ["malformed-frame"]
+
+
+def test_ports_addresses_and_tag_are_checked(node: Node) -> None:
+    target = receiver(node)
+    slices = node.slices(5, sealed_bytes(150))
+    assert reasons(feed(target, node.carry(slices, 5, ports=(0xF0B0, 0xF0B1)))[:1]) == ["bad-port"]
+    assert reasons(feed(target, node.carry(slices, 6))[:1]) == ["tag-mismatch"]
+    # The same datagram from another enrolled device's link-layer address: its IPv6 source follows the frame.
+    other = Node(2)
+    both = receiver(node, other)
+    assert reasons(feed(both, node.carry(slices, 5, src=other.eui))[:1]) == ["bad-mac"]
+
+
+def test_an_inline_ipv6_address_other_than_the_frames_is_refused(node: Node) -> None:
+    frame = MacFrame.parse(node.frames(1, b"x" * 20)[0])
+    # IPHC 7e 33: both addresses elided. 7e 13: the source's 8 bytes in line (RFC 6282 §3.1.1, SAM = 01).
+    assert frame.payload[:2] == b"\x7e\x33"
+    frame.payload = b"\x7e\x13" + bytes(8) + frame.payload[2:]
+    assert reasons(receiver(node).on_frame(frame.emit(), 0.0)) == ["bad-source"]
+    frame.payload = b"\x7e\x31" + bytes(8) + node_payload(node)[2:]
+    assert reasons(receiver(node).on_frame(frame.emit(), 0.0)) == ["bad-destination"]
+
+
+def node_payload(node: Node) -> bytes:
+    return MacFrame.parse(node.frames(1, b"x" * 20)[0]).payload
+
+
+@pytest.mark.parametrize("kind", [Kind.REPLY, Kind.HELLO, Kind.UPDATE])
+def test_kinds_of_other_directions_and_later_versions_are_unknown(node: Node, kind: Kind) -> None:
+    assert reasons(feed(receiver(node), node.frames(1, b"x" * 20, kind=kind))) == ["unknown-kind"]
+
+
+def test_an_epoch_without_keys_is_unknown(node: Node) -> None:
+    target = receiver(node)
+    later = Node(1, epoch=1)
+    assert reasons(feed(target, later.frames(1, b"x" * 20))) == ["unknown-epoch"]
+
+
+def test_a_copy_right_after_completion_is_late_and_a_copy_after_that_a_retry(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(9, sealed_bytes(343))
+    assert len(accepted(feed(target, frames, 10.0))) == 1
+    late = feed(target, frames, 10.1)
+    assert reasons(late) == ["already-complete"] * len(frames)
+    assert target.memory_used == 0
+    (again,) = accepted(feed(target, frames, 11.0))
+    assert again.retry
+    assert again.sealed == sealed_bytes(343)
+
+
+def test_a_used_counter_may_be_retried_for_a_minute_and_is_a_replay_after_that(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(9, sealed_bytes(20))
+    feed(target, frames, 0.0)
+    target.mark_used(node.eui, 0, 9)
+    assert accepted(feed(target, frames, 30.0))[0].retry
+    assert reasons(feed(target, frames, 95.0)) == ["replayed"]
+
+
+def test_a_counter_the_edge_server_never_took_may_come_any_time(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(9, sealed_bytes(20))
+    feed(target, frames, 0.0)
+    assert len(accepted(feed(target, frames, 4000.0))) == 1
+
+
+def test_a_backlog_of_older_unused_counters_is_no_replay(node: Node) -> None:
+    target = receiver(node)
+    for counter in (100, 1, 2, 99):
+        assert len(accepted(feed(target, node.frames(counter, sealed_bytes(200, counter)), float(counter)))) == 1
+
+
+def test_an_unfinished_datagram_expires_and_says_so_once(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(1, sealed_bytes(343))
+    feed(target, frames[:2], 0.0)
+    assert target.tick(59.9) == []
+    assert reasons(target.tick(60.0)) == ["expired"]
+    assert target.memory_used == 0
+    assert target.tick(61.0) == []
+
+
+def test_a_fragment_after_the_time_does_not_complete_a_datagram_even_before_the_tick(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(1, sealed_bytes(150))
+    feed(target, frames[:1], 0.0)
+    assert reasons(target.on_frame(frames[1], 60.0)) == ["expired"]
+
+
+def test_a_verified_copy_of_the_first_fragment_restarts_the_time(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(1, sealed_bytes(150))
+    feed(target, frames[:1], 0.0)
+    assert reasons(target.on_frame(frames[0], 59.0)) == ["duplicate"]
+    assert len(accepted(target.on_frame(frames[1], 61.0))) == 1
+
+
+def test_a_newer_datagram_evicts_the_devices_own_oldest(node: Node) -> None:
+    other = Node(2)
+    target = receiver(node, other, limits=Limits(memory=2 * 2560 + 4096))
+    feed(target, node.frames(1, sealed_bytes(1100))[:1])
+    feed(target, node.frames(2, sealed_bytes(1100))[:1])
+    feed(target, other.frames(1, sealed_bytes(1100))[:1])
+    events = feed(target, node.frames(3, sealed_bytes(1100)))
+    assert reasons(events) == ["evicted"]
+    assert len(accepted(events)) == 1
+    # The other two are still there.
+    assert len(accepted(feed(target, node.frames(2, sealed_bytes(1100))[1:]))) == 1
+    assert len(accepted(feed(target, other.frames(1, sealed_bytes(1100))[1:]))) == 1
+    # Of the evicted one, fragments are early again.
+    assert accepted(feed(target, node.frames(1, sealed_bytes(1100))[1:])) == []
+
+
+def test_an_older_datagram_evicts_nothing(node: Node) -> None:
+    target = receiver(node, limits=Limits(memory=2560 + 4096))
+    for counter in (5, 6):
+        feed(target, node.frames(counter, sealed_bytes(1100))[:1])
+    assert reasons(feed(target, node.frames(4, sealed_bytes(1100))[:1])) == ["quota"]
+    assert len(accepted(feed(target, node.frames(5, sealed_bytes(1100))[1:]))) == 1
+
+
+def test_trust_adds_from_the_shared_remainder(node: Node) -> None:
+    limits = Limits(memory=2560 + 4096 + 1280)
+    target = receiver(node, limits=limits)
+    for counter in (1, 2, 3):  # the only device gets all of the remainder
+        assert reasons(feed(target, node.frames(counter, sealed_bytes(1100))[:1])) == []
+    assert target.memory_used <= limits.memory
+    assert reasons(feed(target, node.frames(4, sealed_bytes(1100))[:1])) == ["evicted"]
+
+
+def test_a_datagram_cut_anew_replaces_its_first_cut(node: Node) -> None:
+    target = receiver(node)
+    sealed = sealed_bytes(343)
+    feed(target, node.frames(1, sealed)[:2])
+    events = feed(target, node.frames(1, sealed, attempt=1))
+    assert reasons(events) == ["evicted"]
+    assert [message.sealed for message in accepted(events)] == [sealed]
+    feed(target, node.frames(2, sealed, attempt=1)[:1])
+    assert reasons(feed(target, node.frames(2, sealed, attempt=0)[:1])) == ["stale"]
+
+
+def test_a_tag_that_wraps_belongs_to_the_newer_counter(node: Node) -> None:
+    target = receiver(node)
+    old, new = node.frames(5, sealed_bytes(150, 1)), node.frames(5 + 65536, sealed_bytes(150, 2))
+    feed(target, old[:1])
+    events = feed(target, new[:1])
+    assert reasons(events) == ["evicted"]
+    assert reasons(feed(target, old[:1])) == ["stale"]
+    assert [message.sealed for message in accepted(feed(target, new[1:]))] == [sealed_bytes(150, 2)]
+
+
+def test_an_impossible_manifest_is_evidence_once(node: Node) -> None:
+    import hmac
+
+    from wire import eui64
+    from wire.message import PORT, FirstSlice, emit_header, mac_input
+
+    # Verified, and yet its two slices of 8 bytes do not make what datagram_size says.
+    header = emit_header(octet0(Kind.DATA, 0), 1, [bytes(4), bytes(4)], step=1)
+    first = header + bytes(8) + bytes(88 - len(header) - 8)
+    blank = FirstSlice.parse(first, 300)
+    covered = mac_input(eui64.link_local(node.eui), eui64.link_local(GATEWAY), PORT, PORT, blank)
+    mac = hmac.digest(node.keys.frag_up, covered, "sha256")[:8]
+    data = header + mac + first[len(header) + 8 :]
+    from wire import lowpan
+
+    frame = lowpan.udp_frames(
+        node.eui, GATEWAY, PORT, PORT, data + bytes(300 - 88), 1, 0, PAN, first_slice=88, step=96
+    )[0].emit()
+    target = receiver(node)
+    before = target.trust.level(node.eui)
+    assert reasons(target.on_frame(frame, 0.0)) == ["bad-manifest"]
+    after = target.trust.level(node.eui)
+    assert after < before
+    # A replay of it is no evidence: anyone can send it.
+    assert reasons(target.on_frame(frame, 1.0)) == ["bad-manifest"]
+    assert target.trust.level(node.eui) == after
+    assert target.memory_used == 0
+
+
+def test_a_rate_above_the_quota_is_evidence_and_is_served(node: Node) -> None:
+    target = receiver(node, limits=Limits(rate=1.0, burst=2.0))
+    before = target.trust.level(node.eui)
+    for counter in range(1, 4):
+        assert len(accepted(feed(target, node.frames(counter, sealed_bytes(20)), 0.0))) == 1
+    assert target.counters == {"over-rate": 1}
+    assert target.trust.level(node.eui) < before
+
+
+def test_replays_and_bad_tags_are_no_evidence(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(1, sealed_bytes(343))
+    feed(target, frames)
+    bad = MacFrame.parse(node.frames(2, sealed_bytes(343))[1])
+    bad.payload = bad.payload[:-1] + b"?"
+    feed(target, [node.frames(2, sealed_bytes(343))[0], bad.emit(), *frames, *frames])
+    assert target.trust.history(node.eui) == []
+
+
+def test_a_changed_registry_takes_and_gives_devices(node: Node) -> None:
+    other = Node(2)
+    target = receiver(node)
+    feed(target, node.frames(1, sealed_bytes(343))[:1])
+    assert target.memory_used
+    target.update(registry(other))
+    assert target.memory_used == 0
+    assert reasons(feed(target, node.frames(1, sealed_bytes(343))[1:2])) == ["stranger"]
+    assert len(accepted(feed(target, other.frames(1, b"x" * 20)))) == 1
+
+
+def test_reserves_that_do_not_fit_are_refused_with_the_size_that_would() -> None:
+    from gateway.errors import GatewayError
+
+    with pytest.raises(GatewayError, match=r"2 enrolled devices need 9216 bytes.*\n.*at least 9216"):
+        receiver(Node(1), Node(2), limits=Limits(memory=9215))
+
+
+def test_every_reason_has_a_line_of_its_own() -> None:
+    assert len({reason.about for reason in Reason}) == len(Reason)
+    assert all(reason.about.endswith(".") and reason == reason.value for reason in Reason)
