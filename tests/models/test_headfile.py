@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from models.errors import BundleError
 from models.headfile import HeadFile
-
 from tests.models.conftest import random_headfile
 
 VALID = random_headfile(7).emit()
@@ -56,7 +56,8 @@ def test_shapes_and_work():
     head = random_headfile(7)  # 13×10×2, strides 2 and 2
     assert head.latent_shape(0) == (4, 3, 3)
     assert head.latent_shape(1) == (4, 3, 6)
-    # conv 7·5·9·2·4, depthwise 7·5·9·4, pointwise 7·5·4·8, depthwise 4·3·9·8, conv 4·3·9·8·4, pointwise 4·3·4·3
+    # conv 7·5·9·2·4, depthwise 7·5·9·4, pointwise 7·5·4·8,
+    # depthwise 4·3·9·8, conv 4·3·9·8·4, pointwise 4·3·4·3
     assert head.macs(0) == 2520 + 1260 + 1120 + 864 + 3456 + 144
     assert head.params == len(head.weights)
     assert head.ram_bytes(0) < head.ram_bytes(1)
@@ -139,7 +140,7 @@ def test_an_accumulator_that_could_reach_2_to_the_29_is_refused():
     most = ((1 << 29) - 1) // (255 * 127 * 9) // 4 * 4  # channels of full weights under nine full taps
     HeadFile.parse(two_layers(most))
     with pytest.raises(
-        BundleError, match="layer 1 at width 1000/1000 can accumulate .*; expected less than 536870912"
+        BundleError, match=r"layer 1 at width .* can accumulate .*; expected less than 536870912"
     ):
         HeadFile.parse(two_layers(most + 4))
 
