@@ -153,10 +153,11 @@ def test_a_slice_belongs_to_one_index_counter_device_epoch_and_direction() -> No
     for i in range(1, len(slices)):
         for j in range(len(slices)):
             assert CHAIN.verify_slice(K, DEVICE, first, j, slices[i]) is (i == j)
-    next_counter = first_of(cut(sealed, counter=8))
+    relabelled = FirstSlice.parse(slices[0][:4] + b"\x08" + slices[0][5:], sum(map(len, slices)))
+    assert (first.counter, relabelled.counter) == (7, 8)
     other_key = keys.derive_gateway(bytes(range(32)), DEVICE, 4, "demo").frag_up
     other_site = keys.derive_gateway(bytes(range(32)), DEVICE, 0, "elsewhere").frag_up
-    assert not CHAIN.verify_slice(K, DEVICE, next_counter, 1, slices[1])
+    assert not CHAIN.verify_slice(K, DEVICE, relabelled, 1, slices[1])
     assert not CHAIN.verify_slice(K, OTHER, first, 1, slices[1])
     for key in (other_key, other_site, GATEWAY_KEYS.frag_dn):
         assert not CHAIN.verify_slice(key, DEVICE, first, 1, slices[1])
