@@ -1,5 +1,6 @@
 """The exact set of used counters, against Python's own sets."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ class AgainstASet(RuleBasedStateMachine):
         assert self.intervals.highest == max(self.model, default=None)
         runs = list(self.intervals)
         assert all(first <= last for first, last in runs)
-        assert all(last + 1 < first for (_, last), (first, _) in zip(runs, runs[1:], strict=False))
+        assert all(last + 1 < first for (_, last), (first, _) in pairwise(runs))
 
 
 TestAgainstASet = AgainstASet.TestCase
