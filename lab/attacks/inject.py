@@ -17,7 +17,7 @@ import sys
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lab.attacks.forge import Forged, Forger
 from lab.sim.record import frame_id, mac_of
@@ -91,9 +91,8 @@ class Attacker(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there: join the air."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
-        transport.sendto(ZepAck(0).emit())
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        self._transport.sendto(ZepAck(0).emit())
         print(json.dumps({"ready": True}), flush=True)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:

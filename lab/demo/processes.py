@@ -70,7 +70,13 @@ class Family:
     ) -> None:
         self.stop_all()
 
-    def start(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Child:
         """Start `command` (first item.
 
         The program) with `env` added to this environment. Raises TierError.
@@ -83,6 +89,7 @@ class Family:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
+                    cwd=cwd,
                     env={**os.environ, **(env or {})},
                     start_new_session=True,
                     preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 (one thread, two system calls)

@@ -1,0 +1,376 @@
+"""One run of the demo: start every tier, watch, stop, and add up what happened."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import firmware
+import slimwire
+from lab.attacks import inject
+from lab.demo import report
+from lab.demo.devices import GATEWAY, Home, Pace, enrol
+from lab.demo.processes import Child, Family, TierError, free_tcp_port, interruptible
+from lab.demo.report import Air, Delivered, DeviceLog, LogReader
+from lab.demo.view import Device, State, View
+from lab.sim import air
+from models.bundle import Bundle
+from slimwire.errors import SlimwireError
+
+_START_SECONDS = 90.0
+_DRAIN_SECONDS = 20.0
+_POLL = 0.1
+_ASK_EVERY = 1.0
+_SHOWN_WIDTHS = 24
+_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. Rates in kb/s, times in ms unless said otherwise.
+
+    `low`, `high` and `speed` rescale the trace (`lab.sim.trace`); `deadline_ms` is the edge server's, in
+    which answers count as on time; `pace` is the devices' own.
+    """
+
+    seconds: float = 30.0
+    devices: int = 3
+    attack: bool = True
+    seed: int = 7
+    bundle: str = "fashion-mnist"
+    trace: str = "norway3g-20110202"
+    verifier: str = "chain"
+    pcap: Path | None = None
+    pcap_legit: Path | None = None
+    low: float = 60.0
+    high: float = 250.0
+    speed: float = 4.0
+    deadline_ms: int = 150
+    pace: Pace = field(default_factory=lambda: Pace(period_ms=200, deadline_ms=1000, retries=3, gap_ms=4))
+    attack_rate: float = 45.0
+
+
+def run(plan: Plan, view: View) -> dict[str, Any]:
+    """Run it, show it in `view`, and return the object of `lab.demo.report.build`.
+
+    Raises:
+        TierError: a process did not start or ended early; names it, shows the end of its log, and
+            keeps the run's
+            directory.
+        KeyboardInterrupt: after SIGINT, SIGTERM or SIGHUP. In every case all processes have ended.
+    """
+    bundle = Bundle.load(plan.bundle)
+    directory = Path(tempfile.mkdtemp(prefix="slimwire-demo-"))
+    keep = False
+    try:
+        with interruptible(), ExitStack() as stack:
+            stack.enter_context(view)
+            family = stack.enter_context(Family(directory))
+            return _Run(plan, bundle, directory, family, view).go()
+    except TierError:
+        keep = True
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, plan: Plan, bundle: Bundle, directory: Path, family: Family, view: View) -> None:
+        self._plan = plan
+        self._bundle = bundle
+        self._dir = directory
+        self._family = family
+        self._view = view
+        self._labels = bundle.camera()[1]
+        self._widths = {round(item["width"] * 1000): float(item["top1"]) for item in bundle.widths}
+        self._env = {"PYTHONPATH": str(Path(slimwire.__file__).parent.parent), "PYTHONUNBUFFERED": "1"}
+        self._air = Air()
+        self._rate = 0.0
+        self._forged: Counter[str] = Counter()
+        self._delivered: list[Delivered] = []
+        self._seen = 0
+        self._status: dict[str, Any] = {}
+        self._trust: dict[str, float] = {}
+
+    def go(self) -> dict[str, Any]:
+        """Start, watch, stop, report."""
+        plan, family = self._plan, self._family
+        self._view.note("starting the radio and the edge server")
+        air_child, ports = self._start_air()
+        homes = enrol(
+            self._dir,
+            count=plan.devices,
+            seed=plan.seed,
+            air=(_HOST, ports["port"]),
+            bundle=self._bundle,
+            pace=plan.pace,
+        )
+        edge, edge_url = self._start_edge()
+        gateway = self._start_gateway(ports["port"], edge_url)
+        with self._admin() as admin:
+            family.wait_until(edge, lambda: _ready(f"{edge_url}/readyz"), _START_SECONDS, "answer of /readyz")
+            family.wait_until(
+                gateway, lambda: _ready("/healthz", admin), _START_SECONDS, "answer of /healthz"
+            )
+            attacker = self._start_attacker(ports["attacker_port"]) if plan.attack else None
+            self._view.note(f"starting {plan.devices} devices")
+            logs = self._start_devices(homes)
+            self._watch(logs, admin)
+            if attacker is not None:
+                family.stop(attacker)
+            family.stop(air_child)
+            self._ask(admin)
+        self._read_air()
+        return self._result([log for log, _, _ in logs])
+
+    # The tiers
+
+    def _python(self, name: str, *arguments: str) -> Child:
+        return self._family.start(name, [sys.executable, "-m", *arguments], self._env, cwd=self._dir)
+
+    def _start_air(self) -> tuple[Child, dict[str, int]]:
+        plan = self._plan
+        settings = air.Settings(
+            trace=plan.trace if not Path(plan.trace).is_file() else str(Path(plan.trace).resolve()),
+            seed=plan.seed,
+            seconds=plan.seconds,
+            low=plan.low,
+            high=plan.high,
+            speed=plan.speed,
+            pcap=str(plan.pcap.resolve()) if plan.pcap else "",
+            pcap_legit=str(plan.pcap_legit.resolve()) if plan.pcap_legit else "",
+            record=str(self._dir / "air.jsonl"),
+        )
+        child = self._python("air", "lab.sim.air", settings.to_json())
+        self._family.wait_until(child, lambda: b"\n" in child.log.read_bytes(), _START_SECONDS, "port")
+        try:
+            ports: dict[str, int] = json.loads(child.log.read_bytes().splitlines()[0])
+        except ValueError:
+            self._family.wait_until(child, lambda: False, 1.0, "port")
+            raise
+        self._air_lines = LogReader(self._dir / "air.jsonl")
+        return child, ports
+
+    def _start_edge(self) -> tuple[Child, str]:
+        port = free_tcp_port()
+        child = self._python(
+            "edge", "slimwire", "edge", "run", "--host", _HOST, "--port", str(port),
+            "--bundle", str(self._bundle.path.resolve()), "--registry", str(self._dir / "edge-registry.json"),
+            "--deadline-ms", str(self._plan.deadline_ms),
+        )  # fmt: skip
+        return child, f"http://{_HOST}:{port}"
+
+    def _start_gateway(self, air_port: int, edge_url: str) -> Child:
+        given = {
+            "listen": f"{_HOST}:0",
+            "peer": f"{_HOST}:{air_port}",
+            "edge": edge_url,
+            "registry": str(self._dir / "registry.json"),
+            "admin": str(self._dir / "gateway.sock"),
+            "state": str(self._dir),
+        }
+        if self._plan.verifier == "pass-through":
+            return self._python("gateway", "lab.attacks.pass_through", json.dumps(given))
+        options = [part for name, value in given.items() for part in (f"--{name}", value)]
+        return self._python("gateway", "slimwire", "gateway", "run", *options)
+
+    def _start_attacker(self, port: int) -> Child:
+        settings = inject.Settings(
+            _HOST, port, self._plan.seed, str(self._dir / "attacker.jsonl"), rate=self._plan.attack_rate
+        )
+        child = self._python("attacker", "lab.attacks.inject", settings.to_json())
+        self._family.wait_until(
+            child, lambda: b"ready" in child.log.read_bytes(), _START_SECONDS, "sign of life"
+        )
+        return child
+
+    def _start_devices(self, homes: list[Home]) -> list[tuple[DeviceLog, LogReader, Child]]:
+        library = self._dir / "lib"
+        library.mkdir()
+        (library / "firmware").symlink_to(Path(firmware.__file__).parent)
+        command, env = _runtime(library)
+        out = []
+        for home in homes:
+            arguments = [*command, "-m", "firmware.main", str(home.path), str(self._plan.seconds)]
+            child = self._family.start(home.name, arguments, env, cwd=self._dir)
+            out.append((DeviceLog(home.eui.hex()), LogReader(home.log), child))
+        for log, reader, child in out:
+            self._family.wait_until(child, partial(_started, log, reader), 30.0, "first event")
+        return out
+
+    # Watching
+
+    def _watch(self, logs: list[tuple[DeviceLog, LogReader, Child]], admin: httpx.Client) -> None:
+        began = time.monotonic()
+        asked = began
+        while any(child.alive for _, _, child in logs):
+            elapsed = time.monotonic() - began
+            if elapsed > self._plan.seconds + _DRAIN_SECONDS:
+                late = [child.name for _, _, child in logs if child.alive]
+                raise TierError(
+                    f"{', '.join(late)} still at work {_DRAIN_SECONDS:.0f} s after the end",
+                    remedy=f"the logs are in {self._dir}",
+                )
+            self._family.check()
+            for log, reader, _ in logs:
+                _read(log, reader)
+            self._read_air()
+            if time.monotonic() - asked >= _ASK_EVERY:
+                self._ask(admin)
+                asked = time.monotonic()
+            self._view.show(self._state(elapsed, [log for log, _, _ in logs]))
+            time.sleep(_POLL)
+        self._family.check()
+        for log, reader, _ in logs:
+            _read(log, reader)
+
+    def _read_air(self) -> None:
+        for line in self._air_lines.new():
+            if line["e"] == "rate":
+                self._rate = float(line["kbps"])
+            elif line["forged"]:
+                self._air.forged += 1
+                self._air.forged_at_open += bool(line["open"])
+                self._forged[line["sha"]] += 1
+            elif line["src"] == GATEWAY.hex() and line["delivered"]:
+                self._air.downlink[line["dst"]] += 1
+
+    def _ask(self, admin: httpx.Client) -> None:
+        """Ask the gateway for its counters, its trust, and what it delivered since we asked last."""
+        self._status = admin.get("/v1/status").raise_for_status().json()
+        for device in admin.get("/v1/devices").raise_for_status().json()["devices"]:
+            self._trust[device["device"]] = float(device["trust"])
+        fresh = admin.get("/v1/delivered", params={"since": self._seen}).raise_for_status().json()
+        for item in fresh["messages"]:
+            self._delivered.append(Delivered(item["device"], int(item["counter"]), item["sha256"]))
+        self._seen = int(fresh["seq"])
+
+    def _admin(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=str(self._dir / "gateway.sock"))
+        return httpx.Client(transport=transport, base_url="http://gateway", timeout=10.0)
+
+    # Adding up
+
+    def _rejected(self) -> dict[str, int]:
+        return {
+            reason: int(count)
+            for reason, count in self._status.get("fragments", {}).get("rejected", {}).items()
+        }
+
+    def _state(self, elapsed: float, logs: list[DeviceLog]) -> State:
+        classes, labels = self._bundle.classes, self._labels
+        devices = []
+        for number, log in enumerate(logs, 1):
+            answers = log.answers
+            last = max(answers, default=None)
+            devices.append(
+                Device(
+                    name=f"device-{number}",
+                    sent=len(log.sent),
+                    answers=len(answers),
+                    right=sum(
+                        a["cls"] == labels[log.sent[c]["img"]] for c, a in answers.items() if c in log.sent
+                    ),
+                    last=classes[answers[last]["cls"]] if last is not None else "",
+                    trust=self._trust.get(log.eui),
+                    widths=[log.sent[c]["w"] for c in sorted(log.sent)[-_SHOWN_WIDTHS:]],
+                )
+            )
+        genuine = {(log.eui, counter, sealed) for log in logs for counter, sealed in log.sealed}
+        return State(
+            elapsed=elapsed,
+            seconds=self._plan.seconds,
+            devices=devices,
+            all_widths=sorted(self._widths),
+            rate=self._rate,
+            rejected=self._rejected(),
+            forged=self._air.forged,
+            forged_at_open=self._air.forged_at_open,
+            accepted=sum((d.device, d.counter, d.sealed) not in genuine for d in self._delivered),
+        )
+
+    def _result(self, logs: list[DeviceLog]) -> dict[str, Any]:
+        for line in LogReader(self._dir / "attacker.jsonl").new():
+            self._air.by_kind[line["kind"]] += self._forged.pop(line["sha"], 0)
+        result = report.build(
+            seconds=self._plan.seconds,
+            logs=logs,
+            labels=self._labels.tolist(),
+            widths=self._widths,
+            delivered=self._delivered,
+            accepted_fragments=int(self._status["fragments"]["accepted"]),
+            rejected=self._rejected(),
+            air=self._air,
+        )
+        plan = self._plan
+        return {
+            **result,
+            "seed": plan.seed,
+            "bundle": f"{self._bundle.name} {self._bundle.info['version']}",
+            "trace": plan.trace,
+            "verifier": plan.verifier,
+        }
+
+
+def _runtime(library: Path) -> tuple[list[str], dict[str, str]]:
+    """The interpreter that runs the firmware.
+
+    MicroPython with a board's heap, or CPython where it has no build.
+    """
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    program = shutil.which("micropython", path=path)
+    if program is None:
+        return [sys.executable], {"PYTHONPATH": str(library)}
+    return [program, "-X", "heapsize=64k"], {"MICROPYPATH": f"{library}:.frozen"}
+
+
+def _started(log: DeviceLog, reader: LogReader) -> bool:
+    _read(log, reader)
+    return bool(log.runtime)
+
+
+def _read(log: DeviceLog, reader: LogReader) -> None:
+    for event in reader.new():
+        log.add(event)
+
+
+def _ready(url: str, client: httpx.Client | None = None) -> bool:
+    get: Callable[..., httpx.Response] = client.get if client else httpx.get
+    try:
+        return get(url, timeout=2.0).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def check(result: dict[str, Any]) -> None:
+    """Raises SlimwireError if the run broke a promise.
+
+    A forgery accepted, or an acknowledged message lost.
+    """
+    forged = result["forged"]
+    if result["verifier"] == "chain" and (forged["accepted"] or forged["downlink_accepted"]):
+        raise SlimwireError(
+            f"{forged['accepted']} forged messages were accepted by the gateway, "
+            f"{forged['downlink_accepted']} forged fragments by devices",
+            expected="none: this is a fault in Slimwire",
+            remedy="please report it with the output of `slimwire demo --json --pcap FILE`",
+        )
+    if result["lost"]:
+        raise SlimwireError(
+            f"{result['lost']} messages were acknowledged and never answered",
+            expected="none: this is a fault in Slimwire",
+        )
