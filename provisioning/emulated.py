@@ -1,13 +1,13 @@
-"""An emulated board: unmodified `mpremote` (or any serial tool) drives a real MicroPython through a pseudo-terminal.
+"""An emulated board: unmodified `mpremote`, or any serial tool, drives a real MicroPython through a pty.
 
-    client ── port (symlink) ── outer pty ── relay (here) ── inner pty ── micropython, littlefs image mounted at /
+    client ── port (symlink) ── outer pty ── relay ── inner pty ── micropython, littlefs image mounted at /
 
-The outer pty stays when the interpreter is reset, as a serial port does. The interpreter boots like a board: it mounts
-the image, runs /boot.py, then /main.py unless a tool reset it in raw mode, then gives the REPL. Ctrl-C reaches
-running code as a signal. A soft reset ends the process and starts a new one, and the relay says what a board says.
+The outer pty stays when the interpreter is reset, as a serial port does. The interpreter boots like a board:
+it mounts the image, runs /boot.py, then /main.py unless a tool reset it in raw mode, then gives the REPL.
+Ctrl-C reaches running code as a signal. A soft reset ends the process and starts a new one, and the relay says
+what a board says.
 """
 
-import fcntl
 import os
 import selectors
 import shutil
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import termios
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,9 @@ BLOCK = 4096
 _HARD_RESET = 77
 _RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n"
 _FRIENDLY_PROMPT = b">>> "
+_FRIENDLY_BANNER = b"MicroPython v"
 _CTRL_A = b"\x01"
+_REBOOT_S = 0.02
 
 _BOOT = """
 import sys, vfs
@@ -99,7 +102,7 @@ def reset():
 
 
 class EmulatedBoard:
-    """A board on a pseudo-terminal, running until `close`. Use as `with EmulatedBoard(image) as board: board.port`.
+    """A board on a pseudo-terminal, running until `close`. Use as `with EmulatedBoard(image) as b: b.port`.
 
     Args:
         image: file that holds the flash; made, and formatted, if missing.
@@ -145,9 +148,10 @@ class EmulatedBoard:
                 f"the port {self.port} cannot be made: {error.strerror}", remedy="name a path that is free"
             ) from error
         self._stop_read, self._stop_write = os.pipe()
-        self._inner = -1
+        self._inner = self._inner_slave = self._alive = -1
         self._process: subprocess.Popen[bytes] | None = None
-        self._tail = b""
+        self._tail = self._held = b""
+        self._returning = False
         self._boot(run_main=True)
         self._relay = threading.Thread(target=self._run, name="emulated-board", daemon=True)
         self._relay.start()
@@ -185,27 +189,32 @@ class EmulatedBoard:
                 run_main=run_main,
             )
         )
-        self._inner, slave = os.openpty()
-        _raw(slave, interruptible=True)
+        self._inner, self._inner_slave = os.openpty()
+        _raw(self._inner_slave, interruptible=True)
+        self._alive, held = os.pipe()  # the process holds the other end: end of file tells that it ended
         self._tail = b""
+        command = [self._interpreter, "-X", f"heapsize={self._heap}", "-i", str(script)]
         self._process = subprocess.Popen(
-            [self._interpreter, "-X", f"heapsize={self._heap}", "-i", str(script)],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
+            # The first terminal that a session opens becomes its controlling one: Ctrl-C signals the process.
+            ["/bin/sh", "-c", 'exec "$@" <"$TERMINAL" >"$TERMINAL" 2>&1', "board", *command],
             cwd=self._scratch,
-            env={"PATH": os.environ.get("PATH", ""), "MICROPYPATH": ".frozen"},
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "MICROPYPATH": ".frozen",
+                "TERMINAL": os.ttyname(self._inner_slave),
+            },
             start_new_session=True,
-            preexec_fn=_take_terminal,
+            pass_fds=(held,),
         )
-        os.close(slave)
+        os.close(held)
 
     def _end_process(self) -> int:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
         code = self._process.wait()
-        os.close(self._inner)
+        for handle in (self._inner, self._inner_slave, self._alive):
+            os.close(handle)
         self._inner = -1
         return code
 
@@ -214,48 +223,53 @@ class EmulatedBoard:
         selector = selectors.DefaultSelector()
         selector.register(self._outer, selectors.EVENT_READ)
         selector.register(self._stop_read, selectors.EVENT_READ)
-        selector.register(self._inner, selectors.EVENT_READ)
         while True:
-            ready = {key.fd for key, _ in selector.select()}
-            if self._stop_read in ready:
+            selector.register(self._inner, selectors.EVENT_READ)
+            selector.register(self._alive, selectors.EVENT_READ)
+            ended = False
+            while not ended:
+                ready = {key.fd for key, _ in selector.select()}
+                if self._stop_read in ready:
+                    return
+                if self._outer in ready:
+                    _write(self._inner, os.read(self._outer, 4096))
+                if self._inner in ready:
+                    self._pass_on(os.read(self._inner, 4096))
+                ended = self._alive in ready and self._inner not in ready
+            selector.unregister(self._inner)
+            selector.unregister(self._alive)
+            self._reset()
+            time.sleep(_REBOOT_S)
+
+    def _pass_on(self, output: bytes) -> None:
+        """Give the client what the interpreter says; after a reset from raw mode, lead it back there first.
+
+        Then only what boot.py printed and the raw banner get through, as on a board, whose friendly prompt
+        never shows.
+        """
+        if self._returning:
+            self._held += output
+            if self._held.endswith(_FRIENDLY_PROMPT):
+                printed, banner, _ = self._held.rpartition(_FRIENDLY_BANNER)
+                _write(self._outer, printed if banner else b"")
+                self._held = b""
+                _write(self._inner, _CTRL_A)
+            if not self._held.endswith(_RAW_BANNER + b">"):
                 return
-            if self._outer in ready:
-                _write(self._inner, os.read(self._outer, 4096))
-            if self._inner in ready:
-                output = _read(self._inner)
-                if output:
-                    self._tail = (self._tail + output)[-256:]
-                    _write(self._outer, output)
-                else:
-                    selector.unregister(self._inner)
-                    self._reset()
-                    selector.register(self._inner, selectors.EVENT_READ)
+            output = _RAW_BANNER + b">"
+            self._returning, self._held = False, b""
+        self._tail = (self._tail + output)[-256:]
+        _write(self._outer, output)
 
     def _reset(self) -> None:
-        """What a board does when its interpreter ends: start over, in raw mode again if it was reset from there."""
-        raw = self._tail.rfind(_RAW_BANNER) > self._tail.rfind(_FRIENDLY_PROMPT)
-        if self._process is not None and self._process.wait() == _HARD_RESET:
+        """What a board does when its interpreter ends: start over, in raw mode if it was reset there."""
+        raw = self._returning or self._tail.rfind(_RAW_BANNER) > self._tail.rfind(_FRIENDLY_PROMPT)
+        if self._end_process() == _HARD_RESET:
             raw = False
         else:
             _write(self._outer, b"MPY: soft reboot\r\n")
-        self._end_process()
+        self._returning, self._held = raw, b""
         self._boot(run_main=not raw)
-        if raw:
-            self._enter_raw()
-
-    def _enter_raw(self) -> None:
-        """Put the fresh interpreter into raw mode; of what it says, pass on boot.py's output and the raw banner."""
-        seen = b""
-        while not seen.endswith(_FRIENDLY_PROMPT):
-            seen += _read(self._inner)
-        printed, banner, _ = seen.rpartition(b"MicroPython v")
-        _write(self._outer, printed if banner else b"")
-        _write(self._inner, _CTRL_A)
-        seen = b""
-        while not seen.endswith(_RAW_BANNER + b">"):
-            seen += _read(self._inner)
-        self._tail = seen[seen.rfind(_RAW_BANNER) :]
-        _write(self._outer, self._tail)
 
 
 def read_image(image: Path) -> LittleFS:
@@ -288,19 +302,6 @@ def _raw(terminal: int, *, interruptible: bool = False) -> None:
         settings[6][special] = b"\0"
     settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
     termios.tcsetattr(terminal, termios.TCSANOW, settings)
-
-
-def _take_terminal() -> None:
-    """In the child: make the inner pty its controlling terminal, so that Ctrl-C signals it."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _read(handle: int) -> bytes:
-    """What is there; b"" once the other end is closed (EIO on a pty)."""
-    try:
-        return os.read(handle, 4096)
-    except OSError:
-        return b""
 
 
 def _write(handle: int, data: bytes) -> None:
