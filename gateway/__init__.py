@@ -1,8 +1,10 @@
 """The gateway: trusts nobody by default, and hands only whole, authenticated messages to the edge server.
 
-- `receiver` what a frame goes through, with `admission` (memory by identity), `reassembly` (one datagram), `early`
-  (the shared pool), `ledger` (unauthenticated failures) and `reasons` (every name a drop is counted under): pure;
+- `receiver` what a frame goes through, with `admission` (memory by identity), `reassembly` (one datagram),
+  `early` (the shared pool), `ledger` (unauthenticated failures) and `reasons` (every name a drop is counted
+  under): pure;
 - `links` where frames come from; `uplink` batches to the edge server; `downlink` answers to devices;
-- `service.run(settings, verifier=…)` all of it as one process, with `enrolment`, `admin`, `metrics`, `notify`;
+- `service.run(settings, verifier=…)` all of it as one process, with `enrolment`, `admin`, `metrics`,
+  `notify`;
 - `settings` its schema, `unit` its systemd unit, `cli` the `slimwire gateway` commands.
 """

@@ -1,4 +1,4 @@
-"""The admin interface of a running gateway: a versioned HTTP API on a Unix socket that only its owner and group reach."""
+"""The admin interface: a versioned HTTP API on a Unix socket that only its owner and group reach."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query
@@ -16,16 +16,18 @@ from fastapi.responses import PlainTextResponse, Response
 from gateway import metrics
 from gateway.errors import AdminError
 from gateway.receiver import Peer
-from gateway.service import Service
 from slimwire import __version__
 from wire import eui64
 from wire.errors import WireError
+
+if TYPE_CHECKING:
+    from gateway.service import Service
 
 #: Longest path of a Unix socket on Linux, bytes (unix(7)).
 _LONGEST_PATH = 107
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: "Service") -> FastAPI:
     """The API of one service."""
     app = FastAPI(title="Slimwire gateway", version=__version__, docs_url=None, redoc_url=None)
     registry = metrics.registry(service)
@@ -39,6 +41,7 @@ def create_app(service: Service) -> FastAPI:
             "version": __version__,
             "gateway": receiver.gateway.hex(),
             "site": service.enrolment.registry.site,
+            "link": service.link.description,
             "uptime_s": round(service.uptime, 3),
             "devices": len(receiver.peers),
             "fragments": {"accepted": receiver.fragments, "rejected": service.rejected()},
@@ -120,7 +123,7 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def _device(service: Service, eui: bytes, peer: Peer, now: float) -> dict[str, Any]:
+def _device(service: "Service", eui: bytes, peer: Peer, now: float) -> dict[str, Any]:
     return {
         "device": eui.hex(),
         "name": peer.device.name,
@@ -136,7 +139,15 @@ def _device(service: Service, eui: bytes, peer: Peer, now: float) -> dict[str, A
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the service has its own."""
+    """uvicorn without its signal handlers (the service has its own), that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -146,10 +157,12 @@ class _Server(uvicorn.Server):
 class AdminServer:
     """Serves `create_app` on a Unix socket of mode 0660."""
 
-    def __init__(self, service: Service, path: Path) -> None:
+    def __init__(self, service: "Service", path: Path) -> None:
         self.path = path
         self._server = _Server(
-            uvicorn.Config(create_app(service), log_config=None, access_log=False, lifespan="off", ws="none")
+            uvicorn.Config(
+                create_app(service), log_config=None, log_level="warning", lifespan="off", ws="none"
+            )
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -157,8 +170,7 @@ class AdminServer:
         """Listen. Raises AdminError: the path cannot be bound; says why and what to do."""
         sock = self._bind()
         self._task = asyncio.create_task(self._server.serve(sockets=[sock]))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.01)
+        await self._server.listening.wait()
 
     async def stop(self) -> None:
         """Stop listening and remove the socket."""

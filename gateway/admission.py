@@ -1,8 +1,8 @@
 """Who may hold how much memory for datagrams under reassembly.
 
-Every enrolled identity owns a reserve that nobody else can touch; trust adds bytes from a shared remainder. A newer
-verified counter evicts that identity's own oldest incomplete datagram, never another's. Nothing here looks at
-unauthenticated evidence.
+Every enrolled identity owns a reserve that nobody else can touch; trust adds bytes from a shared remainder.
+A newer verified counter evicts that identity's own oldest incomplete datagram, never another's. Nothing here
+looks at unauthenticated evidence.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ LARGEST_DATAGRAM = 1280
 class Limits:
     """Bounds of the receiver. Sizes in bytes, times in s."""
 
-    #: Memory for datagrams under reassembly: all reserves, the pool of early fragments, and the shared remainder.
+    #: Memory for datagrams under reassembly: all reserves, the pool of early fragments, and the shared
+    #: remainder.
     memory: int = 8 * 1024 * 1024
     #: Reserve of each enrolled identity.
     reserve: int = 2 * LARGEST_DATAGRAM
@@ -28,20 +29,22 @@ class Limits:
     timeout: float = 60.0
     #: A fragment that overtook its first one is kept for this long.
     early_timeout: float = 10.0
-    #: Copies of a completed datagram are late duplicates within this time, and a retry of the device after it.
+    #: Copies of a completed datagram are late duplicates within this time, and a retry of the device after
+    #: it.
     retry_gap: float = 0.2
     #: A completed datagram may be retried for this long; later its copies are replays.
     retry_window: float = 60.0
     #: Completed datagrams remembered per identity.
     remembered: int = 32
-    #: Verified new messages per s of one identity, beyond which they are negative evidence (they are still served).
+    #: Verified new messages per s of one identity, beyond which they are negative evidence (they are still
+    #: served).
     rate: float = 250.0
     #: Messages of one identity that may come at once on top of `rate`.
     burst: float = 500.0
 
 
 class Account:
-    """What one identity holds: its open datagrams by (datagram size, datagram tag), and the bytes they are charged."""
+    """What one identity holds: open datagrams by (datagram size, datagram tag), and their bytes."""
 
     __slots__ = ("open", "used")
 
@@ -87,8 +90,8 @@ class Budget:
             allowance: bytes of the shared remainder that trust grants this identity now.
 
         Returns:
-            The identity's own datagrams that were evicted for it, oldest counter first; None when there is no room,
-            because everything open there has a newer counter. Nothing is changed then.
+            The identity's own datagrams that were evicted for it, oldest counter first; None when there is
+            no room, because everything open there has a newer counter. Nothing is changed then.
         """
         evicted: list[Datagram] = []
         older = sorted(

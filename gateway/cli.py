@@ -11,10 +11,14 @@ from slimwire import log, output
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Run the gateway: admission, reassembly, trust, uplink."
 )
-trust_app = typer.Typer(no_args_is_help=True, add_completion=False, help="What the gateway thinks of a device.")
+trust_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="What the gateway thinks of a device."
+)
 app.add_typer(trust_app, name="trust")
 
-_ADMIN = Annotated[Path | None, typer.Option("--admin", help="Admin socket of the gateway [the default one].")]
+_ADMIN = Annotated[
+    Path | None, typer.Option("--admin", help="Admin socket of the gateway [the default one].")
+]
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -28,7 +32,9 @@ def run(
     edge: Annotated[str | None, typer.Option(help="Edge server [http://127.0.0.1:8080].")] = None,
     registry: Annotated[Path | None, typer.Option(help="registry.json [the state directory's].")] = None,
     state: Annotated[Path | None, typer.Option(help="State directory [~/.local/state/slimwire].")] = None,
-    admin: Annotated[Path | None, typer.Option(help="Admin socket [gateway.sock in the state directory].")] = None,
+    admin: Annotated[
+        Path | None, typer.Option(help="Admin socket [gateway.sock in the state directory].")
+    ] = None,
     pcap: Annotated[Path | None, typer.Option(help="Capture every frame to this file.")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log one JSON object a line.")] = False,
 ) -> None:
@@ -67,8 +73,9 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
     output.stdout.print(
         f"gateway {state['gateway']}, site {state['site']}, up {state['uptime_s']:.0f} s; "
         f"memory {state['memory']['used']} of {state['memory']['bound']} bytes\n"
-        f"{state['messages']} messages in {state['fragments']['accepted']} fragments; edge server {uplink['edge']} "
-        f"{'is AWAY' if uplink['away'] else 'took ' + str(uplink['delivered'])}, {uplink['queue']} wait"
+        f"{state['messages']} messages in {state['fragments']['accepted']} fragments; "
+        f"edge server {uplink['edge']} took {uplink['delivered']}, {uplink['queue']} wait"
+        + (" and IT IS AWAY" if uplink["away"] else "")
     )
     table = Table("device", "name", "trust", "messages", "rejected", "last heard")
     for device in known["devices"]:
@@ -81,7 +88,8 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
             str(device["rejected"]),
             "never" if heard is None else f"{heard:.0f} s ago",
         )
-    output.stdout.print(table)
+    if known["devices"]:
+        output.stdout.print(table)
     if state["fragments"]["rejected"]:
         reasons = Table("dropped because", "count")
         for reason, count in sorted(state["fragments"]["rejected"].items(), key=lambda item: -item[1]):
@@ -105,7 +113,8 @@ def trust_show(
     from rich.table import Table  # noqa: PLC0415
 
     output.stdout.print(
-        f"{state['device']}: trust {state['trust']:.3f}; {state['reserve']} bytes reserved, {state['extra']} on top"
+        f"{state['device']}: trust {state['trust']:.3f}; "
+        f"{state['reserve']} bytes reserved, {state['extra']} on top"
     )
     table = Table("evidence", "times", "last", "trust before", "after")
     for change in state["history"]:
@@ -173,6 +182,8 @@ def _ask(admin: Path | None, path: str) -> Any:
             remedy="start one with `slimwire gateway run`, or name its socket with --admin",
         ) from error
     if response.status_code != 200:
-        detail = response.json().get("detail", "") if "json" in response.headers.get("content-type", "") else ""
+        detail = (
+            response.json().get("detail", "") if "json" in response.headers.get("content-type", "") else ""
+        )
         raise AdminError(f"the gateway at {where} answered HTTP {response.status_code}: {detail}")
     return response.json()

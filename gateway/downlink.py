@@ -1,4 +1,4 @@
-"""Answers on their way to devices: message kind 1 under K_frag_dn, cut, and sent with a gap between frames."""
+"""Answers on their way to devices: message kind 1 under K_frag_dn, cut, sent with a gap between frames."""
 
 import asyncio
 from collections import Counter, deque

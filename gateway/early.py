@@ -1,7 +1,8 @@
 """The one pool that nobody is charged for: fragments that overtook their first one.
 
-Nothing here is authenticated, so the pool is small, shared, and lossy on purpose: a flood can only push out other
-unauthenticated fragments. When it is full, the source that holds the most gives way, its oldest fragment first.
+Nothing here is authenticated, so the pool is small, shared, and lossy on purpose: a flood can only push out
+other unauthenticated fragments. When it is full, the source that holds the most gives way, its oldest
+fragment first.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""The registry as the running gateway sees it: found or made at the start, read anew when its file changes."""
+"""The registry as the running gateway sees it: found or made at the start, read anew when it changes."""
 
 import logging
 import secrets

@@ -1,4 +1,4 @@
-"""Errors of the gateway that a person meets. Bytes from the air never raise: they end in a counted `Reason`."""
+"""Errors of the gateway that a person meets. Bytes from the air end in a counted `Reason`."""
 
 from slimwire.errors import SlimwireError
 

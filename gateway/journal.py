@@ -1,4 +1,4 @@
-"""What the gateway handed on lately: a ring of delivered messages, for people and tests to compare with devices' logs."""
+"""What the gateway handed on lately: a ring of messages to compare with the devices' own logs."""
 
 import hashlib
 from collections import deque
@@ -9,7 +9,10 @@ LENGTH = 10_000
 
 
 class Delivered(NamedTuple):
-    """One message that passed admission: `seq` counts from 1, `sha256` is the first 16 hex digits over its sealed bytes."""
+    """One message that passed admission.
+
+    `seq` counts from 1; `sha256` is the first 16 hex digits of the hash of its sealed bytes.
+    """
 
     seq: int
     device: str

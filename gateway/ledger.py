@@ -1,8 +1,8 @@
 """Who fails without having authenticated: a bounded, forgetful tally.
 
-Under spoofing the source address *is* the victim's, so this tally has exactly two uses: a smaller share of the pool of
-early fragments, and fewer log lines. It never touches a quota, a verified datagram, or whether a first fragment is
-looked at.
+Under spoofing the source address *is* the victim's, so this tally has exactly two uses: a smaller share of
+the pool of early fragments, and fewer log lines. It never touches a quota, a verified datagram, or whether a
+first fragment is looked at.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ class FailureLedger:
         self._scores: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
     def fail(self, source: bytes, now: float) -> None:
-        """Note one failure of `source`; the source unseen for longest is forgotten when there are too many."""
+        """Note one failure of `source`; of too many sources the one unseen for longest is forgotten."""
         score = self.score(source, now) + 1.0
         self._scores[source] = (score, now)
         self._scores.move_to_end(source)

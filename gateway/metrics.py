@@ -1,4 +1,4 @@
-"""What Prometheus reads: computed from the service's own counters when it asks, so that admission pays nothing for it."""
+"""What Prometheus reads: computed from the service's own counters when it asks."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -21,7 +21,9 @@ class ServiceCollector(Collector):
         """One snapshot."""
         service = self._service
         receiver = service.receiver
-        dropped = CounterMetricFamily("slimwire_gateway_dropped", "What was dropped, by reason", labels=["reason"])
+        dropped = CounterMetricFamily(
+            "slimwire_gateway_dropped", "What was dropped, by reason", labels=["reason"]
+        )
         for reason, count in service.rejected().items():
             dropped.add_metric([reason], count)
         yield dropped

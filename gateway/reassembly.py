@@ -1,8 +1,8 @@
 """One datagram under reassembly, whose first fragment is verified.
 
-The manifest in the first fragment says where every later slice starts and how long it is, so coverage is one bit per
-slice, set only after that slice's tag was verified: no byte counter, no holes to sort, no overlap to resolve (the
-shapes behind Contiki-NG PR 3135 and CVE-2021-3330). Offsets
+The manifest in the first fragment says where every later slice starts and how long it is, so coverage is one
+bit per slice, set only after that slice's tag was verified: no byte counter, no holes to sort, no overlap to
+resolve (the shapes behind Contiki-NG PR 3135 and CVE-2021-3330). Offsets
 are those of the UDP payload; sizes those of the uncompressed IPv6 datagram (RFC 4944 §5.3).
 """
 
@@ -52,7 +52,8 @@ class Datagram:
         self.pan = pan
         self.retry = retry
         self.opened = now
-        #: Restarted by a verified copy of the first fragment, so that a replayed one cannot time a genuine retry out.
+        #: Restarted by a verified copy of the first fragment, so that a replayed one cannot time a genuine
+        #: retry out.
         self.started = now
         self.fragments = 1
         self.parts: list[bytes | None] = [None] * first.n

@@ -2,13 +2,15 @@
 
 A frame takes one way through: 802.15.4, whose it is, 6LoWPAN, and then either
 
-- a first fragment (or a whole datagram) of an enrolled device: addresses, ports, message header, **MAC, before anything
-  is reserved for it**, then its cut, its counter, and room in the device's own account (`gateway.admission`); or
-- a later fragment of a datagram that is open: its place in the manifest, then its tag; a wrong one is dropped alone; or
+- a first fragment (or a whole datagram) of an enrolled device: addresses, ports, message header, **MAC,
+  before anything is reserved for it**, then its cut, its counter, and room in the device's own account
+  (`gateway.admission`); or
+- a later fragment of a datagram that is open: its place in the manifest, then its tag; a wrong one is
+  dropped alone; or
 - a later fragment that overtook its first one: the small shared pool (`gateway.early`).
 
-Whatever is wrong ends in a counted `Reason`; no input raises. What has not authenticated itself changes nothing but
-that pool and the tally behind it (`gateway.ledger`).
+Whatever is wrong ends in a counted `Reason`; no input raises. What has not authenticated itself changes
+nothing but that pool and the tally behind it (`gateway.ledger`).
 """
 
 from collections import Counter, OrderedDict
@@ -48,7 +50,8 @@ class Accepted(NamedTuple):
     frames: int
     #: The PAN it came from: answers go there.
     pan: int | None
-    #: Whether a message with this counter was accepted before: the device repeats itself, having heard no answer.
+    #: Whether a message with this counter was accepted before: the device repeats itself, having heard no
+    #: answer.
     retry: bool
 
 
@@ -59,7 +62,7 @@ class Verified(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A frame, an unfinished datagram or a waiting fragment that was dropped. `device` is the claimed source, if any."""
+    """A frame or an unfinished datagram that was dropped. `device` is the claimed source, if there is one."""
 
     reason: Reason
     device: bytes | None
@@ -99,7 +102,8 @@ class Peer:
     last_heard: float | None = None
 
 
-#: Reasons that say something unauthenticated about a source: they shrink its share of the pool, and nothing else.
+#: Reasons that say something unauthenticated about a source: they shrink its share of the pool, and nothing
+#: else.
 _SUSPICIOUS = frozenset(
     {
         Reason.BAD_SIZE,
@@ -214,7 +218,7 @@ class Receiver:
             peer.used.setdefault(epoch, Intervals()).add(counter)
 
     def on_frame(self, frame: bytes, now: float) -> list[Event]:
-        """Take one frame, with its FCS, at monotonic time `now` (s, never falling). No bytes make it raise."""
+        """Take one frame, with its FCS, at monotonic time `now` (s, never falling). Never raises."""
         try:
             mac = MacFrame.parse(frame)
         except WireError:
@@ -306,7 +310,7 @@ class Receiver:
         keys: GatewayKeys,
         now: float,
     ) -> list[Event]:
-        """From here on the device's key stands behind `first`. A copy of it is still no evidence of anything."""
+        """From here on the device's key stands behind `first`; yet a copy of it is no evidence."""
         counter = first.counter
         fresh = counter > peer.highest
         if fresh:
@@ -352,7 +356,7 @@ class Receiver:
 
     @staticmethod
     def _rivals(peer: Peer, first: FirstSlice) -> list[Datagram]:
-        """Open datagrams that cannot live beside one that starts with `first`: the same counter cut anew, the same tag."""
+        """Open datagrams that cannot live beside `first`: the same counter cut anew, or the same tag."""
         size, tag = first.payload_length + UDP_OFFSET, datagram_tag(first.counter)
         return [
             datagram

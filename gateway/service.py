@@ -9,6 +9,7 @@ from collections import Counter
 
 import httpx
 
+from gateway.admin import AdminServer
 from gateway.admission import Limits
 from gateway.downlink import Downlink, DownlinkLimits, Reply
 from gateway.enrolment import Enrolment
@@ -136,7 +137,7 @@ class Service:
         self.uplink.put(device, message.octet0, message.counter, queued)
 
     def _on_answer(self, answer: AnswerItem, message: Queued) -> None:
-        """The edge server took a message: its counter is used, its answer goes out, its verdict may be evidence."""
+        """A message was taken: its counter is used, its answer goes out, its verdict may be evidence."""
         device = answer.device
         peer = self.receiver.peers.get(device)
         found = peer.device.keys_for(epoch_of(answer.octet0)) if peer is not None else None
@@ -182,7 +183,9 @@ class Service:
         new = {reason: count for reason, count in new.items() if count}
         if new:
             _log.info(
-                "dropped in the last %.0f s: %s", _SUMMARY, ", ".join(f"{reason} {count}" for reason, count in new.items())
+                "dropped in the last %.0f s: %s",
+                _SUMMARY,
+                ", ".join(f"{reason} {count}" for reason, count in new.items()),
             )
         return current
 
@@ -210,8 +213,6 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
     Raises:
         GatewayError: it cannot start; says why, and what to do.
     """
-    from gateway.admin import AdminServer  # noqa: PLC0415  (FastAPI is slow to import and not needed to admit frames)
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -223,12 +224,12 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
         serving = asyncio.create_task(service.run())
         stopping = asyncio.create_task(stop.wait())
         _log.info(
-            "gateway %s, site %r: %d devices enrolled in %s; ZEP on udp %s, edge server %s, admin socket %s",
+            "gateway %s, site %r: %d devices enrolled in %s; %s, edge server %s, admin socket %s",
             service.receiver.gateway.hex(),
             service.enrolment.registry.site,
             len(service.receiver.peers),
             service.enrolment.path,
-            settings.listen,
+            service.link.description,
             settings.edge,
             admin.path,
         )

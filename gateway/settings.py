@@ -1,7 +1,8 @@
 """Settings of the gateway: one schema for the TOML file, the environment and the command line.
 
-Precedence: command line, environment (`SLIMWIRE_GATEWAY__LISTEN=…`, nested `SLIMWIRE_GATEWAY__UPLINK__QUEUE=…`), TOML
-file, defaults. Every setting has a default. What verifies fragments is no setting and cannot be one.
+Precedence: command line, environment (`SLIMWIRE_GATEWAY__LISTEN=…`, nested
+`SLIMWIRE_GATEWAY__UPLINK__QUEUE=…`), TOML file, defaults. Every setting has a default. What verifies
+fragments is no setting and cannot be one.
 """
 
 import os
@@ -32,10 +33,16 @@ class _Section(BaseModel):
 class LimitSettings(_Section):
     """`[limits]`: bounds of admission and reassembly; see `gateway.admission.Limits`."""
 
-    memory: int = Field(default=8 * 1024 * 1024, ge=4096, description="bytes for datagrams under reassembly, all devices")
+    memory: int = Field(
+        default=8 * 1024 * 1024, ge=4096, description="bytes for datagrams under reassembly, all devices"
+    )
     timeout: float = Field(default=60.0, gt=0, le=60, description="s an unfinished datagram is kept")
-    retry_gap: Seconds = Field(default=0.2, description="s after completion in which copies are late duplicates")
-    rate: Seconds = Field(default=250.0, description="verified messages per s of one device before it is evidence")
+    retry_gap: Seconds = Field(
+        default=0.2, description="s after completion in which copies are late duplicates"
+    )
+    rate: Seconds = Field(
+        default=250.0, description="verified messages per s of one device before it is evidence"
+    )
     burst: Seconds = Field(default=500.0, description="messages of one device that may come at once")
 
 
@@ -43,7 +50,9 @@ class UplinkSettings(_Section):
     """`[uplink]`: batches to the edge server; see `gateway.uplink.UplinkLimits`."""
 
     batch: int = Field(default=64, ge=1, le=1024, description="messages in one batch at most")
-    age: float = Field(default=0.003, ge=0, le=1, description="s the first message of a batch waits for others")
+    age: float = Field(
+        default=0.003, ge=0, le=1, description="s the first message of a batch waits for others"
+    )
     queue: int = Field(default=4096, ge=1, description="messages waiting at most")
     timeout: Seconds = Field(default=5.0, description="s one exchange may take")
 
@@ -58,15 +67,23 @@ class DownlinkSettings(_Section):
 class Settings(BaseSettings):
     """What a gateway can be told."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
 
     listen: str = Field("127.0.0.1:17754", description="UDP address the ZEP link binds, HOST:PORT")
-    peer: str | None = Field(None, description="where all frames are sent, HOST:PORT; none: where a device was heard")
-    channel: int = Field(default=26, ge=0, le=26, description="802.15.4 channel named in outgoing ZEP packets")
+    peer: str | None = Field(
+        None, description="where all frames are sent, HOST:PORT; none: where a device was heard"
+    )
+    channel: int = Field(
+        default=26, ge=0, le=26, description="802.15.4 channel named in outgoing ZEP packets"
+    )
     edge: str = Field("http://127.0.0.1:8080", description="base URL of the edge server")
     registry: Path | None = Field(None, description="registry.json; none: the one in the state directory")
     state: Path | None = Field(None, description="state directory; none: see `state_directory`")
-    admin: Path | None = Field(None, description="Unix socket of the admin interface; none: see `admin_socket`")
+    admin: Path | None = Field(
+        None, description="Unix socket of the admin interface; none: see `admin_socket`"
+    )
     pcap: Path | None = Field(None, description="capture file of all frames, written anew; none: no capture")
     limits: LimitSettings = LimitSettings()
     uplink: UplinkSettings = UplinkSettings()
@@ -83,11 +100,11 @@ class Settings(BaseSettings):
     @classmethod
     def _url(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")) or not value.partition("://")[2].strip("/"):
-            raise ValueError("not an http:// or https:// URL")
+            raise ValueError("an http:// or https:// URL, such as http://127.0.0.1:8080")
         return value
 
     def state_directory(self) -> Path:
-        """`state`, else systemd's `$STATE_DIRECTORY`, else `$XDG_STATE_HOME` or `~/.local/state`, `slimwire` in it."""
+        """`state`, else systemd's `$STATE_DIRECTORY`, else `~/.local/state/slimwire` (`$XDG_STATE_HOME`)."""
         if self.state is not None:
             return self.state
         given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -114,7 +131,8 @@ def load(path: Path | None = None, **given: Any) -> Settings:
     """Settings from a TOML file, the environment and `given` values (None: not given).
 
     Raises:
-        SettingsError: the file is missing or no TOML, a name is unknown, or a value is out of range; it names the
+        SettingsError: the file is missing or no TOML, a name is unknown, or a value is out of range; it
+        names the
             file or variable, the key, what was expected and what to do.
     """
 
@@ -146,14 +164,14 @@ def load(path: Path | None = None, **given: Any) -> Settings:
 
 
 def _check_environment() -> None:
-    """pydantic ignores variables of its prefix that name no setting; a person who misspelt one should hear of it."""
+    """Refuse variables of our prefix that name no setting; pydantic would ignore them."""
     for variable in os.environ:
         if variable.upper().startswith(PREFIX):
             name = variable.upper().removeprefix(PREFIX).partition("__")[0].lower()
             if name not in Settings.model_fields:
                 raise SettingsError(
                     f"the environment variable {variable} names no setting of the gateway",
-                    expected=f"{PREFIX} and one of {', '.join(name.upper() for name in Settings.model_fields)}",
+                    expected=f"{PREFIX} and one of {', '.join(Settings.model_fields).upper()}",
                     remedy="correct or unset it",
                 )
 
@@ -174,7 +192,9 @@ def _wrong_value(error: ValidationError, path: Path | None, given: dict[str, Any
         for part in keys[:-1]:
             known = known[part].annotation.model_fields
         return SettingsError(
-            f"{where} is no setting", expected=f"one of {', '.join(known)}", remedy="correct or remove the line"
+            f"{where} is no setting",
+            expected=f"one of {', '.join(known)}",
+            remedy="correct or remove the line",
         )
     return SettingsError(
         f"{where} is {first['input']!r}, which cannot be used",

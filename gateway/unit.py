@@ -63,7 +63,7 @@ WantedBy=multi-user.target
 
 
 def program() -> list[str]:
-    """The command that starts Slimwire here: the console script beside this Python, else `python -m slimwire`."""
+    """What starts Slimwire here: the console script beside this Python, else `python -m slimwire`."""
     script = Path(sys.executable).with_name("slimwire")
     if script.is_file():
         return [str(script)]

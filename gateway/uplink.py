@@ -1,4 +1,4 @@
-"""Sealed latents on their way to the edge server: one bounded queue, batches by size and age, back-off when it is away."""
+"""Sealed latents on their way to the edge server: a bounded queue, batches by size and age, back-off."""
 
 import asyncio
 import logging
@@ -47,7 +47,7 @@ class UplinkLimits:
 
 
 class Queued(NamedTuple):
-    """A message that waits: its sealed bytes, when the gateway had it whole (monotonic s), and whether it is a retry."""
+    """A waiting message: sealed bytes, when the gateway had it whole (monotonic s), is it a retry."""
 
     sealed: bytes
     at: float
@@ -65,7 +65,7 @@ class UplinkQueue:
         return len(self._waiting)
 
     def put(self, key: Key, message: Queued) -> Reason | None:
-        """Enter a message. `already-queued` when it waits already, `uplink-full` when the oldest was dropped for it."""
+        """Enter a message; `already-queued` if it waits already, `uplink-full` if the oldest gave way."""
         if key in self._waiting:
             return Reason.ALREADY_QUEUED
         self._waiting[key] = message
@@ -186,7 +186,8 @@ class Uplink:
             self.queue.remove(key)
         self._counters[Reason.UPLINK_REFUSED] += len(batch)
         _log.error(
-            "the edge server refused a batch of %d with HTTP %d (%.120r): do gateway and edge server have the same version?",
+            "the edge server refused a batch of %d with HTTP %d (%.120r): "
+            "do gateway and edge server have the same version?",
             len(batch),
             response.status_code,
             response.text,

@@ -1,6 +1,7 @@
 """What a link is: whole 802.15.4 frames in and out.
 
-A wrapper (`FaultyLink`, `PcapLink`) takes any link and is one. Loss, corruption and capture are never flags of a driver.
+A wrapper (`FaultyLink`, `PcapLink`) takes any link and is one. Loss, corruption and capture are never flags
+of a driver.
 """
 
 from collections import Counter
@@ -28,6 +29,11 @@ class Link(Protocol):
         """Frames dropped below 802.15.4, by reason."""
         ...
 
+    @property
+    def description(self) -> str:
+        """What the link is and where it listens, for people."""
+        ...
+
     async def receive(self) -> Received:
         """The next frame, in order of arrival; waits for one."""
         ...
@@ -37,7 +43,7 @@ class Link(Protocol):
         ...
 
     def learn(self, source: bytes, origin: object) -> None:
-        """Frames for `source` (8-byte EUI-64) go where `origin` says from now on: a frame from there was verified."""
+        """A frame of `source` (EUI-64) from `origin` was verified: frames for it go there from now on."""
         ...
 
     def close(self) -> None:

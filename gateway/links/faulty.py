@@ -46,6 +46,11 @@ class FaultyLink:
         """Those of the wrapped link; faults are the radio's doing and count nowhere."""
         return self._link.counters
 
+    @property
+    def description(self) -> str:
+        """That of the wrapped link."""
+        return self._link.description
+
     async def receive(self) -> Received:
         """The next frame that survives."""
         while not self._ready:

@@ -1,4 +1,4 @@
-"""Capture of every frame of any link, both directions, as a pcap file of link type 195 (802.15.4 with FCS)."""
+"""Capture of every frame of any link, both directions, as pcap of link type 195 (802.15.4 with FCS)."""
 
 import time
 from collections import Counter
@@ -32,6 +32,11 @@ class PcapLink:
     def counters(self) -> Counter[str]:
         """Those of the wrapped link."""
         return self._link.counters
+
+    @property
+    def description(self) -> str:
+        """That of the wrapped link."""
+        return self._link.description
 
     async def receive(self) -> Received:
         """The wrapped link's next frame, recorded."""

@@ -1,7 +1,7 @@
 """802.15.4 frames in UDP datagrams: ZEP version 2 (`wire.zep`), the form emulated radios and sniffers speak.
 
-With a fixed `peer` (an emulated medium) every frame goes there. Without one, a frame goes to the UDP address its
-destination was last *verified* from, so that a forged source cannot draw a device's answers to itself.
+With a fixed `peer` (an emulated medium) every frame goes there. Without one, a frame goes to the UDP address
+its destination was last *verified* from, so that a forged source cannot draw a device's answers to itself.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ _HELLO_EVERY = 2.0
 
 
 def parse_endpoint(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError saying what was expected."""
+    """Host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError, saying what was expected."""
     host, colon, port = text.rpartition(":")
     if not colon and default_port is not None:
         host, port = text, str(default_port)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not host or not port.isdigit() or not 0 <= int(port) <= 0xFFFF:
-        raise ValueError(f"{text!r} is not HOST:PORT")
+        raise ValueError("HOST:PORT, such as 127.0.0.1:17754")
     return host, int(port)
 
 
@@ -72,7 +72,9 @@ class ZepLink:
             self._say_hello()
 
     @classmethod
-    async def open(cls, listen: str, peer: str | None = None, *, channel: int = 26, queue: int = 4096) -> "ZepLink":
+    async def open(
+        cls, listen: str, peer: str | None = None, *, channel: int = 26, queue: int = 4096
+    ) -> "ZepLink":
         """Bind `listen` (HOST:PORT) and resolve `peer`.
 
         Raises:
@@ -84,10 +86,12 @@ class ZepLink:
             try:
                 host, port = parse_endpoint(text, PORT)
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            except (ValueError, OSError) as error:
+            except ValueError as error:
+                raise LinkError(f"{text!r} is no address of a link", expected=str(error)) from error
+            except OSError as error:
                 raise LinkError(
-                    f"the link's address {text!r} cannot be used: {error}",
-                    expected="HOST:PORT, such as 127.0.0.1:17754",
+                    f"the link's address {text!r} cannot be resolved: {error.strerror}",
+                    remedy="correct the host's name, or give its number",
                 ) from error
             family, _, _, _, address = found[0]
             return int(family), (str(address[0]), int(address[1]))
@@ -116,6 +120,12 @@ class ZepLink:
         name = self._sock.getsockname()
         return str(name[0]), int(name[1])
 
+    @property
+    def description(self) -> str:
+        """What the link is and where it listens."""
+        host, port = self.address
+        return f"ZEP on UDP {host}:{port}"
+
     async def receive(self) -> Received:
         """The next frame; waits for one."""
         while not self._queue:
@@ -124,7 +134,7 @@ class ZepLink:
         return self._queue.popleft()
 
     async def send(self, frame: bytes) -> None:
-        """Send one frame to the peer, or to where its destination was verified. Counts `downlink-unroutable`."""
+        """Send one frame to the peer, or to where its destination was verified."""
         address = self._peer
         if address is None:
             try:

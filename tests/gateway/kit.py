@@ -54,7 +54,9 @@ class Node:
         self, counter: int, sealed: bytes, *, attempt: int = 0, kind: int = Kind.DATA, seq: int = 0
     ) -> list[bytes]:
         """The frames, with FCS, of one message."""
-        return self.carry(self.slices(counter, sealed, attempt=attempt, kind=kind), datagram_tag(counter), seq=seq)
+        return self.carry(
+            self.slices(counter, sealed, attempt=attempt, kind=kind), datagram_tag(counter), seq=seq
+        )
 
     def carry(
         self,
@@ -73,7 +75,16 @@ class Node:
             first_slice = len(slices[0])
             step = 8 * FirstSlice.parse(slices[0], len(payload)).step or SLICE_ROOM
         made = lowpan.udp_frames(
-            src or self.eui, dst, *ports, payload, tag, seq, PAN, first_slice=first_slice, step=step, ack_request=True
+            src or self.eui,
+            dst,
+            *ports,
+            payload,
+            tag,
+            seq,
+            PAN,
+            first_slice=first_slice,
+            step=step,
+            ack_request=True,
         )
         return [frame.emit() for frame in made]
 

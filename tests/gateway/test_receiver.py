@@ -162,7 +162,9 @@ def test_a_counter_the_edge_server_never_took_may_come_any_time(node: Node) -> N
 def test_a_backlog_of_older_unused_counters_is_no_replay(node: Node) -> None:
     target = receiver(node)
     for counter in (100, 1, 2, 99):
-        assert len(accepted(feed(target, node.frames(counter, sealed_bytes(200, counter)), float(counter)))) == 1
+        assert (
+            len(accepted(feed(target, node.frames(counter, sealed_bytes(200, counter)), float(counter)))) == 1
+        )
 
 
 def test_an_unfinished_datagram_expires_and_says_so_once(node: Node) -> None:
