@@ -232,11 +232,6 @@ class FirstSlice:
         return offset, min(8 * self.step, self.payload_length - offset)
 
 
-def parse_first(data: bytes, payload_length: int) -> FirstSlice:
-    """`FirstSlice.parse`."""
-    return FirstSlice(data, payload_length)
-
-
 def mac_input(src: bytes, dst: bytes, src_port: int, dst_port: int, first: FirstSlice) -> bytes:
     """The bytes under the MAC of the hop. `src` and `dst` are IPv6 addresses, 16 bytes each."""
     return b"".join(

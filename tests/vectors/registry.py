@@ -20,10 +20,14 @@ REQUIRED: dict[str, set[str]] = {
     "batch.json": {"wire"},
     "chain.json": {"security", "firmware"},
     "custody.json": {"security", "firmware"},
+    "frames.json": {"wire", "firmware"},
+    "iphc.json": {"wire"},
     "keys.json": {"security", "firmware"},
     "latent.json": {"wire", "firmware"},
+    "mac.json": {"wire"},
     "rans.json": {"wire", "firmware"},
     "seal.json": {"security", "firmware"},
+    "zep.json": {"wire"},
 }
 
 
