@@ -4,17 +4,24 @@
     head.set_width(0)                   # allocates nothing
     symbols = head.run(image)           # valid until the next run
 
-All widths share the weights. What a width has of its own, requantisation and coder tables, is used where it
-lies in its section of the file; a plan for each width says what the kernels find where. Switching is
-choosing a plan.
+All widths share the weights. What a width has of its own are its section of the file, with requantisation
+and coder tables used where they lie, and a plan that says what the kernels find where. Switching is
+choosing them.
 """
 
-import gc
-from array import array
+from .compat import const
+from .kernels import frame, gather, place, pointwise, window
 
-from . import headfile
-from . import kernels as k
-from .headfile import HeadError, u16, u32
+# A plan's step (the words of a step are named in `kernels`).
+_STEP = const(16)
+_PLACE = const(0)
+_POINTWISE = const(1)
+_PATCHED = const(4)
+_HEIGHT = const(11)
+
+
+class HeadError(Exception):
+    """A head file, or an image for it, that cannot be used; the message says what was found and expected."""
 
 
 class Head:
@@ -34,65 +41,15 @@ class Head:
         model_tag: the u16 that names this head in messages.
         levels: symbols are 0..levels-1.
         n_symbols: how many a run gives at the present width.
-        sections, tables_at: where the present width's coder tables are, for `rans`.
+        section, tables_at: where the present width's coder tables are, for `rans`.
     """
 
     def __init__(self, source):
-        try:
-            if isinstance(source, str):
-                with open(source, "rb") as file:
-                    size = file.seek(0, 2)
-                    file.seek(0)
-                    self._load(file, size)
-            else:
-                size = len(source)
-                self._load(memoryview(source), size)
-        except MemoryError:
-            self._weights = self.sections = self._plans = None
-            gc.collect()
-            raise HeadError(
-                "no memory for a head of %d bytes and activations, %d are free: load it earlier, or a smaller one"
-                % (size, gc.mem_free())
-            ) from None
+        # Only loading needs this module. Who has little memory drops it afterwards: `del sys.modules[...]`.
+        from .headfile import load
 
-    def _load(self, source, size):
-        header, records, self._weights, self.sections, self.model_tag = headfile.read(source, size)
-        headfile.check_layers(header, records)
-        self.shape = (header[5], header[6], header[7])
-        self.levels = header[10]
-        layers = header[9]
-        self._plans = [array("I", bytes(4 * k.P_WORDS * (layers + 1))) for _ in range(header[8])]
-        self._tables_at = []
-        self._latents = []
-        widths = []
-        arena = sums = patch = at = 0
-        behind = size - len(self.sections)
-        for i, plan in enumerate(self._plans):
-            if u32(records, 12 * layers + 4 * i) != behind + at:
-                raise HeadError(
-                    "width section %d does not start at byte %d, behind the last" % (i, behind + at)
-                )
-            tables = headfile.check_requant(records, self.sections, at, layers, header[7])
-            need = headfile.lay_out(header, records, self.sections, at, 1 << 24, plan)
-            arena, sums, patch = max(arena, need[0]), max(sums, need[1]), max(patch, need[2])
-            widths.append(u16(self.sections, at))
-            self._tables_at.append(tables)
-            at = headfile.check_coder(self.sections, tables, self.levels, need[3])
-        if at != len(self.sections):
-            raise HeadError(
-                "%d bytes follow the last width section; copy the file again" % (len(self.sections) - at)
-            )
-        self.widths = tuple(widths)
-        self._arena = bytearray(arena)
-        self._sums = bytearray(sums)
-        self._patch = bytearray(patch)
-        at = 0
-        for plan, tables in zip(self._plans, self._tables_at):
-            n = headfile.lay_out(header, records, self.sections, at, arena, plan)[3]
-            start = plan[len(plan) - k.P_WORDS + k.P_OUT]
-            self._latents.append(memoryview(self._arena)[start : start + n])
-            at = tables + 1 + 2 * self.levels * self.sections[tables] + (n + 3) // 4
-        self.set_width(len(widths) - 1)
+        load(self, source)
+        self.set_width(len(self.widths) - 1)
 
     def set_width(self, index):
         """Run at `widths[index]` from now on. Allocates nothing.
@@ -103,9 +60,10 @@ class Head:
         if not 0 <= index < len(self.widths):
             raise ValueError("width %d of %d" % (index, len(self.widths)))
         self.width_index = index
-        self.tables_at = self._tables_at[index]
-        self._plan = self._plans[index]
-        self._latent = self._latents[index]
+        self.section = self.sections[index]
+        self.tables_at = self.tables[index]
+        self._plan = self.plans[index]
+        self._latent = self.latents[index]
         self.n_symbols = len(self._latent)
 
     def run(self, image):
@@ -126,22 +84,19 @@ class Head:
             raise HeadError(
                 "image of %d bytes, expected %d x %d x %d" % (len(image), height, width, channels)
             )
-        arena, weights, sections, plan = self._arena, self._weights, self.sections, self._plan
-        for p in range(0, len(plan), k.P_WORDS):
-            k.frame(arena, plan, p)
+        arena, weights, section, plan = self.arena, self.weights, self.section, self._plan
+        for p in range(0, len(plan), _STEP):
             kind = plan[p]
-            if kind == k.POINTWISE:
-                k.pointwise(arena, weights, 0, arena, sections, self._sums, plan, p, 0)
-            elif kind == k.PLACE:
-                k.place(image, arena, plan, p)
-            elif kind == k.PATCHED:
-                self._patched(plan, p)
+            if kind == _PLACE:
+                place(image, arena, plan, p)
+            elif kind == _POINTWISE:
+                pointwise(arena, weights, 0, arena, section, self.sums, plan, p, 0)
+            elif kind == _PATCHED:
+                # each row's windows laid out as pixels, then pointwise
+                for y in range(plan[p + _HEIGHT]):
+                    gather(arena, self.patch, plan, p, y)
+                    pointwise(self.patch, weights, 0, arena, section, self.sums, plan, p, y)
             else:
-                k.window(arena, 0, arena, weights, sections, plan, p)
+                window(arena, 0, arena, weights, section, plan, p)
+            frame(arena, plan, p)  # last: an output may lie where input was that the layer has done with
         return self._latent
-
-    def _patched(self, plan, p):
-        """A 3x3 layer of several input channels: a row's windows laid out as pixels, then pointwise."""
-        for y in range(plan[p + k.P_HEIGHT]):
-            k.gather(self._arena, self._patch, plan, p, y)
-            k.pointwise(self._patch, self._weights, 0, self._arena, self.sections, self._sums, plan, p, y)

@@ -1,23 +1,24 @@
 """Reading and checking a head file (SWH1), so that the kernels can trust every number in it.
 
-The file is read in pieces, each into the memory it stays in: records, weights, width sections.
+The file is read in pieces, each into the memory it stays in: layer records, weights, a section a width.
+Loading is all that needs this module.
 """
 
+import gc
 import hashlib
+from array import array
 
-from . import kernels as k
-from .compat import const
+from .compat import const, micropython, ptr8
+from .head import HeadError
 
 _CONV = const(0)
 _DEPTHWISE = const(1)
 _POINTWISE = const(2)
-_RECORD = const(12)  # bytes of a layer's record
 _HEADER = const(16)
+_RECORD = const(12)  # bytes of a layer's record
 _MAX_CHANNELS = const(1024)  # the kernels' bounds rest on it
-
-
-class HeadError(Exception):
-    """A head file, or an image for it, that cannot be used; the message says what was found and expected."""
+_MAX_OFFSET = const(0xFFFF)  # what a plan's word can say
+_STEP = const(16)  # words of a plan's step
 
 
 def u16(data, at):
@@ -32,31 +33,65 @@ def cut_off(what, end, size):
     raise HeadError("head file is cut off: %s to byte %d, there are %d; copy it again" % (what, end, size))
 
 
-def read(source, size):
-    """The pieces of a head file: (header, records, weights, sections, model tag).
+class Pieces:
+    """A head file taken piece by piece from its front, and its digest.
 
     Args:
         source: a file open for reading at its start, or a memoryview, of which the pieces are then parts.
         size: how many bytes it has.
-
-    Raises:
-        HeadError: it is cut off, no head file, or of another format.
     """
-    at = 0
 
-    def take(n, what, spare=0):
-        nonlocal at
-        at += n
-        if at > size:
-            cut_off(what, at, size)
-        if isinstance(source, memoryview):
-            return source[at - n : at]
+    def __init__(self, source, size):
+        self._source = source
+        self.size = size
+        self._digest = hashlib.sha256()
+        self.at = 0
+
+    def take(self, n, what, spare=0):
+        """The next `n` bytes, in a buffer with `spare` more; HeadError where there are not so many."""
+        start = self.at
+        self.at += n
+        if self.at > self.size:
+            cut_off(what, self.at, self.size)
+        if isinstance(self._source, memoryview):
+            piece = self._source[start : self.at]
+            self._digest.update(piece)
+            return piece
         piece = bytearray(n + spare)
-        if source.readinto(memoryview(piece)[:n]) != n:
-            cut_off(what, at, size)
+        view = memoryview(piece)[:n]
+        if self._source.readinto(view) != n:
+            cut_off(what, self.at, self.size)
+        self._digest.update(view)
         return piece
 
-    header = take(_HEADER, "header")
+    def tag(self):
+        """The model tag, once the file has been taken whole."""
+        digest = self._digest.digest()
+        return digest[0] << 8 | digest[1]
+
+
+def load(head, source):
+    """Give a Head everything that `Head` does not set itself, from a path or the file's bytes."""
+    try:
+        if isinstance(source, str):
+            with open(source, "rb") as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                fill(head, Pieces(file, size))
+        else:
+            size = len(source)
+            fill(head, Pieces(memoryview(source), size))
+    except MemoryError:
+        head.weights = head.sections = head.plans = head.arena = None
+        gc.collect()
+        raise HeadError(
+            "no memory for a head of %d bytes and its activations, %d are free (not in one piece); "
+            "load it earlier, or a smaller one" % (size, gc.mem_free())
+        ) from None
+
+
+def fill(head, pieces):
+    header = pieces.take(_HEADER, "header")
     if bytes(header[:4]) != b"SWH1":
         raise HeadError("no head file: starts with %r, expected b'SWH1'" % bytes(header[:4]))
     if header[4] != 1:
@@ -66,16 +101,45 @@ def read(source, size):
     widths, layers = header[8], header[9]
     if not 1 <= widths <= 16 or not 1 <= layers <= 32:
         raise HeadError("%d widths and %d layers, expected 1..16 and 1..32" % (widths, layers))
-    n = u32(header, 12)
-    records = take(_RECORD * layers + 4 * widths, "layers")
-    weights = take(n, "weights", 3)  # pointwise() may read, and ignore, what follows a full convolution's
-    sections = take(max(size - at, 1), "width sections")
-    digest = hashlib.sha256(header)
-    digest.update(records)
-    digest.update(memoryview(weights)[:n])
-    digest.update(sections)
-    digest = digest.digest()
-    return header, records, weights, sections, digest[0] << 8 | digest[1]
+    head.shape = (header[5], header[6], header[7])
+    head.levels = header[10]
+    records = pieces.take(_RECORD * layers + 4 * widths, "layers")
+    check_layers(header, records)
+    # pointwise() may read, and ignore, three bytes behind the weights of a full convolution
+    head.weights = pieces.take(u32(header, 12), "weights", 3)
+    head.sections, head.tables = [], []
+    begin = u32(records, _RECORD * layers)
+    need = (0, 0, 0, 0)
+    for i in range(widths):
+        if begin != pieces.at:
+            raise HeadError(
+                "width section %d at byte %d, expected %d, behind the last" % (i, begin, pieces.at)
+            )
+        begin = pieces.size if i == widths - 1 else u32(records, _RECORD * layers + 4 * i + 4)
+        section = pieces.take(max(begin - pieces.at, 2 + 2 * layers), "width section")
+        tables = check_requant(records, section, layers, header[7])
+        sizes = lay_out(header, records, section, 0, None)
+        check_coder(section, tables, head.levels, sizes[3])
+        need = tuple([max(pair) for pair in zip(need, sizes)])
+        head.sections.append(section)
+        head.tables.append(tables)
+    head.model_tag = pieces.tag()
+    head.widths = tuple([u16(section, 0) for section in head.sections])
+    if max(need[0], len(head.weights), max([len(section) for section in head.sections])) > _MAX_OFFSET:
+        raise HeadError(
+            "head of %d bytes and %d of activations; at most 65535 of each run here" % (pieces.size, need[0])
+        )
+    head.arena = bytearray(need[0])
+    head.sums = array("I", bytes(4 * need[1]))
+    head.patch = bytearray(need[2])
+    head.plans, head.latents = [], []
+    view = memoryview(head.arena)
+    for section in head.sections:
+        plan = array("H", bytes(2 * _STEP * (layers + 1)))
+        n = lay_out(header, records, section, need[0], plan)[3]
+        start = need[0] - n if layers & 1 == 0 else 0
+        head.plans.append(plan)
+        head.latents.append(view[start : start + n])
 
 
 def check_layers(header, records):
@@ -114,96 +178,97 @@ def check_layers(header, records):
         channels = c_out
 
 
-def check_requant(records, sections, at, layers, channels):
-    """Check a width section's layers; the offset of its coder tables."""
-    tables = at + 2 + 2 * layers
-    if tables > len(sections):
-        cut_off("width section", tables, len(sections))
+def check_requant(records, section, layers, channels):
+    """Check a width's channels and requantisation; the offset of its coder tables."""
+    at = 2 + 2 * layers
     for i in range(layers):
         op = records[_RECORD * i]
-        c_out = u16(sections, at + 2 + 2 * i)
+        c_out = u16(section, 2 + 2 * i)
         if (
             not 0 < c_out <= u16(records, _RECORD * i + 6)
             or (op == _DEPTHWISE and c_out != channels)
             or (op == _POINTWISE and channels % 4)
         ):
             raise HeadError(
-                "width section at %d: layer %d has %d channels after %d" % (at, i, c_out, channels)
+                "width %d: layer %d has %d channels after %d" % (u16(section, 0), i, c_out, channels)
             )
         channels = c_out
-        end = tables + 9 * channels
-        if end > len(sections):
-            cut_off("requantisation", end, len(sections))
-        if not k.requant_in_range(sections, tables, channels):
+        at += 9 * channels
+        if at > len(section):
+            cut_off("requantisation", at, len(section))
+        if not _in_range(section, at - 9 * channels, channels):
             raise HeadError("layer %d: multiplier not in 2^30..2^31, bias beyond 2^24 or shift above 31" % i)
-        tables = end
-    return tables
+    return at
 
 
-def check_coder(sections, at, levels, n):
-    """Check the coder tables at `at` for `n` symbols; the offset behind them."""
-    count = sections[at] if at < len(sections) else 0
+@micropython.viper
+def _in_range(tables: ptr8, at: int, channels: int) -> int:
+    tables = ptr8(int(tables) + at)
+    bad = 0
+    i = 0
+    while i < channels:
+        bad |= (tables[i * 4 + 3] & 0xC0) ^ 0x40
+        bad |= tables[(channels + i) * 4 + 3] & 0xFE
+        bad |= tables[channels * 8 + i] & 0xE0
+        i += 1
+    return 1 if bad == 0 else 0
+
+
+def check_coder(section, at, levels, n):
+    """Check that the section ends with coder tables, at `at`, for `n` symbols."""
+    count = section[at] if at < len(section) else 0
     maps = at + 1 + 2 * levels * count
     end = maps + (n + 3) // 4
-    if end > len(sections):
-        cut_off("coder tables", end, len(sections))
+    if end > len(section):
+        cut_off("coder tables", end, len(section))
+    if end < len(section):
+        raise HeadError("%d bytes follow a width's tables; copy the file again" % (len(section) - end))
     good = 1 <= count <= 4
     for t in range(at + 1, maps, 2 * levels):
         total = 0
         for i in range(t, t + 2 * levels, 2):
-            good = good and u16(sections, i) > 0
-            total += u16(sections, i)
+            good = good and u16(section, i) > 0
+            total += u16(section, i)
         good = good and total == 4096
     if good and count < 4:
         for i in range(maps, end):
-            m = sections[i]
+            m = section[i]
             good = good and max(m & 3, m >> 2 & 3, m >> 4 & 3, m >> 6) < count
     if not good:
         raise HeadError("%d coder tables; expected 1..4, each with a sum of 4096, and a map to them" % count)
-    return end
 
 
-def lay_out(header, records, sections, at, arena, plan):
-    """Fill the kernels' plan of a width. A layer's input lies at one end of the arena, its output at the
+def lay_out(header, records, section, arena, plan):
+    """Fill the kernels' plan of a width: a layer's input lies at one end of the arena, its output at the
     other.
 
     Args:
-        at: offset of the width's section.
         arena: bytes that the arena has.
-        plan: array of P_WORDS words for the image and for each layer.
+        plan: array of words for the image and for each layer, or None to learn the sizes.
 
     Returns:
-        bytes that the arena must have, bytes of `sums`, bytes of a row of patches, symbols of the latent.
+        bytes that the arena must have, words of sums, bytes of a row of patches, symbols of the latent.
     """
     height, width, channels, layers = header[5], header[6], header[7], header[9]
-    tables = at + 2 + 2 * layers
+    tables = 2 + 2 * layers
     need = sums = patch = base = size = row = 0
+    kind = stride = full = weights = 0
     for step in range(layers + 1):
-        p = k.P_WORDS * step
+        source, source_row, source_channels, source_size = base, row, channels, size
         if step:
             record = _RECORD * (step - 1)
             op, stride, full = records[record], records[record + 1], u16(records, record + 4)
-            plan[p + k.P_IN] = base
-            plan[p + k.P_IN_ROW] = row
-            plan[p + k.P_IN_CH] = channels
-            plan[p + k.P_STRIDE] = stride
-            plan[p + k.P_WEIGHTS] = u32(records, record + 8)
-            plan[p + k.P_FULL] = full
-            plan[p + k.P_TABLES] = tables
+            weights = u32(records, record + 8)
             height = (height + stride - 1) // stride
             width = (width + stride - 1) // stride
-            channels = u16(sections, at + 2 * step)
-            tables += 9 * channels
-            kind = k.POINTWISE if op == _POINTWISE else k.DEPTHWISE if op == _DEPTHWISE else k.SHARED
+            channels = u16(section, 2 * step)
+            kind = 1 if op == _POINTWISE else 2 if op == _DEPTHWISE else 3
             if op == _CONV and full > 1:
-                kind = k.PATCHED
+                kind = 4
                 patch = max(patch, width * (9 * full + 3 & ~3))
-            plan[p + k.P_KIND] = kind
-            plan[p + k.P_TOP] = 255
-            sums = max(sums, 4 * width)
+            sums = max(sums, width)
         row = width * channels
-        before = after = 0
-        plan[p + k.P_BEFORE] = 0
+        before = after = framed = 0
         if step < layers and records[_RECORD * step] != _POINTWISE:
             # What a 3x3 layer reads has zeros around it as TFLite's SAME wants them: a pixel on each side,
             # but none before with stride 2 on an even size. The zeros after a row are also those before the
@@ -212,16 +277,39 @@ def lay_out(header, records, sections, at, arena, plan):
             row += channels
             after = row
             before = row * (odd | height & 1) + channels * (odd | width & 1)
-            plan[p + k.P_BEFORE] = before + 1
-        used = size
+            framed = before + 1
         size = before + height * row + after
-        need = max(need, used + size)
-        base = arena - size if step & 1 else 0
-        plan[p + k.P_OUT] = base + before
-        plan[p + k.P_OUT_ROW] = row
-        plan[p + k.P_OUT_CH] = channels
-        plan[p + k.P_HEIGHT] = height
-        plan[p + k.P_WIDTH] = width
-    plan[p + k.P_CENTER] = header[11]
-    plan[p + k.P_TOP] = header[10] - 1
+        base = 0 if step & 1 else arena - size
+        if kind == 1 and step & 1:
+            # Rows come in order, the output from the arena's start on: it may follow on the heels of the
+            # input.
+            first = source_size + before + width * channels
+            need = max(need, size, first, first + (height - 1) * (row - source_row))
+        else:
+            need = max(need, source_size + size)
+        if plan:
+            last = step == layers
+            p = _STEP * step
+            for word in (
+                kind,
+                source,
+                source_row,
+                source_channels,
+                stride,
+                weights,
+                full,
+                tables,
+                base + before,
+                row,
+                channels,
+                height,
+                width,
+                header[11] if last else 0,
+                header[10] - 1 if last else 255,
+                framed,
+            ):
+                plan[p] = word
+                p += 1
+        if step:
+            tables += 9 * channels
     return need, sums, patch, size

@@ -3,7 +3,8 @@
 Activations are bytes 0..255 in (row, column, channel) order, weights int8 + 128 in bytes. Every layer
 computes `acc = sum(x * w) + bias` and requantises it as TFLite's reference kernels do (gemmlowp: saturating
 rounding doubling high multiplication by `mult`, then rounding division by 2^shift). What lies where stands
-in `plan`, an array of 32-bit words, 16 a step, named `P_` below; `p` is a step's first.
+in `plan`, an array of 16-bit words, 16 a step, whose order `headfile` and the names below agree on; `p` is a
+step's first.
 
 Right in 32-bit integers, which is what boards have; a desktop's viper has 64 and would hide an overflow.
 Given what `headfile` checks (at most 1024 channels, |bias| <= 2^24, mult in [2^30, 2^31), shift <= 31):
@@ -20,41 +21,37 @@ The first three local variables of a viper function live in registers, and the f
 `x`, `w` and `acc` come first, and `acc` is an argument for nothing else.
 """
 
-from .compat import const, micropython, ptr8, ptr32
+from .compat import const, micropython, ptr8, ptr16, ptr32
 
-P_KIND = const(0)  # PLACE, POINTWISE, DEPTHWISE, SHARED or PATCHED
-P_IN = const(1)  # offset of the first byte under the first window
-P_IN_ROW = const(2)  # bytes from one row of the input to the next
-P_IN_CH = const(3)  # channels of the input: bytes from pixel to pixel
-P_STRIDE = const(4)
-P_OUT = const(5)  # offset of the first output pixel
-P_OUT_ROW = const(6)
-P_OUT_CH = const(7)
-P_HEIGHT = const(8)  # of the output
-P_WIDTH = const(9)
-P_WEIGHTS = const(10)  # offset of the layer's weights
-P_FULL = const(11)  # channels of the input at full width: the weights' stride
-P_TABLES = const(12)  # offset of the layer's mult, bias and shift
-P_CENTER = const(13)
-P_TOP = const(14)  # 255: ReLU, outputs 0..255; less: linear, output + centre limited to 0..top
-P_BEFORE = const(15)  # 0: the output has no frame; else 1 + the bytes of zeros before it
-P_WORDS = const(16)
+_KIND = const(0)  # PLACE, POINTWISE, DEPTHWISE, SHARED or PATCHED
+_IN = const(1)  # offset of the first byte under the first window
+_IN_ROW = const(2)  # bytes from one row of the input to the next
+_IN_CH = const(3)  # channels of the input: bytes from pixel to pixel
+_STRIDE = const(4)
+_WEIGHTS = const(5)  # offset of the layer's weights
+_FULL = const(6)  # channels of the input at full width: the weights' stride
+_TABLES = const(7)  # offset of the layer's mult, bias and shift
+_OUT = const(8)  # offset of the first output pixel
+_OUT_ROW = const(9)
+_OUT_CH = const(10)
+_HEIGHT = const(11)  # of the output
+_WIDTH = const(12)
+_CENTER = const(13)
+_TOP = const(14)  # 255: ReLU, outputs 0..255; less: linear, output + centre limited to 0..top
+_BEFORE = const(15)  # 0: the output has no frame; else 1 + the bytes of zeros before it
 
-PLACE = const(0)  # the image, copied into the arena
-POINTWISE = const(1)
-DEPTHWISE = const(2)
-SHARED = const(3)  # 3x3 of the one input channel
-PATCHED = const(4)  # 3x3 of several
+_DEPTHWISE = const(2)
+_PATCHED = const(4)
 
 
 @micropython.viper
-def window(x: ptr8, acc: int, out: ptr8, weights: ptr8, tables: ptr8, plan: ptr32, p: int):
+def window(x: ptr8, acc: int, out: ptr8, weights: ptr8, tables: ptr8, plan: ptr16, p: int):
     """3x3 convolution of one input channel per output channel: depthwise, or full of a single one."""
-    plan = ptr32(int(plan) + 4 * p)
-    channels = plan[P_OUT_CH]
-    row_step = plan[P_IN_ROW]
-    pixel = plan[P_IN_CH]
-    stride = plan[P_STRIDE]
+    plan = ptr16(int(plan) + 2 * p)
+    channels = plan[_OUT_CH]
+    row_step = plan[_IN_ROW]
+    pixel = plan[_IN_CH]
+    stride = plan[_STRIDE]
     step = pixel * stride
     o1 = pixel
     o2 = pixel + pixel
@@ -67,17 +64,17 @@ def window(x: ptr8, acc: int, out: ptr8, weights: ptr8, tables: ptr8, plan: ptr3
     tap = 1
     next_weights = 9
     next_input = 0
-    if plan[P_KIND] == DEPTHWISE:
-        tap = plan[P_FULL]
+    if plan[_KIND] == _DEPTHWISE:
+        tap = plan[_FULL]
         next_weights = 1
         next_input = 1
-    center = plan[P_CENTER]
-    top = plan[P_TOP]
-    across = plan[P_WIDTH] * channels
-    x_base = int(x) + plan[P_IN]
-    out_base = int(out) + plan[P_OUT]
-    w_base = int(weights) + plan[P_WEIGHTS]
-    t_base = int(tables) + plan[P_TABLES]
+    center = plan[_CENTER]
+    top = plan[_TOP]
+    across = plan[_WIDTH] * channels
+    x_base = int(x) + plan[_IN]
+    out_base = int(out) + plan[_OUT]
+    w_base = int(weights) + plan[_WEIGHTS]
+    t_base = int(tables) + plan[_TABLES]
     ch = 0
     while ch < channels:
         weights = ptr8(w_base)
@@ -102,9 +99,9 @@ def window(x: ptr8, acc: int, out: ptr8, weights: ptr8, tables: ptr8, plan: ptr3
         if shift:
             half = 1 << (shift - 1)
         row = 0
-        while row < plan[P_HEIGHT]:
+        while row < plan[_HEIGHT]:
             x = ptr8(x_base + row * stride * row_step)
-            out = ptr8(out_base + row * plan[P_OUT_ROW])
+            out = ptr8(out_base + row * plan[_OUT_ROW])
             end = int(out) + across
             while int(out) < end:
                 acc = bias + x[0] * w0 + x[o1] * w1 + x[o2] * w2
@@ -143,31 +140,31 @@ def window(x: ptr8, acc: int, out: ptr8, weights: ptr8, tables: ptr8, plan: ptr3
 
 
 @micropython.viper
-def pointwise(x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, plan: ptr32, p: int, y: int):
+def pointwise(x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, plan: ptr16, p: int, y: int):
     """1x1 convolution: per pixel and output channel a multiple of 4 products of adjoining bytes.
 
     `sums`: scratch, one word per pixel of a row. `y`: of a PATCHED layer, the row that `x` holds the
     patches of.
     """
-    plan = ptr32(int(plan) + 4 * p)
-    channels = plan[P_OUT_CH]
-    center = plan[P_CENTER]
-    top = plan[P_TOP]
-    width = plan[P_WIDTH]
-    out_row = int(out) + plan[P_OUT]
-    t_base = int(tables) + plan[P_TABLES]
-    w_base = int(w) + plan[P_WEIGHTS]
-    w_step = plan[P_FULL]
-    if plan[P_KIND] == PATCHED:
+    plan = ptr16(int(plan) + 2 * p)
+    channels = plan[_OUT_CH]
+    center = plan[_CENTER]
+    top = plan[_TOP]
+    width = plan[_WIDTH]
+    out_row = int(out) + plan[_OUT]
+    t_base = int(tables) + plan[_TABLES]
+    w_base = int(w) + plan[_WEIGHTS]
+    w_step = plan[_FULL]
+    if plan[_KIND] == _PATCHED:
         w_step *= 9
         n = (w_step + 3) >> 2 << 2
         x_row = int(x)
-        out_row += y * plan[P_OUT_ROW]
+        out_row += y * plan[_OUT_ROW]
         row = 1
     else:
-        n = plan[P_IN_CH]
-        x_row = int(x) + plan[P_IN]
-        row = plan[P_HEIGHT]
+        n = plan[_IN_CH]
+        x_row = int(x) + plan[_IN]
+        row = plan[_HEIGHT]
     odd = n & 4
     while row:
         x = ptr8(x_row)
@@ -237,24 +234,24 @@ def pointwise(x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, 
                 column += 1
             ch += 1
             w_row += w_step
-        x_row += plan[P_IN_ROW]
-        out_row += plan[P_OUT_ROW]
+        x_row += plan[_IN_ROW]
+        out_row += plan[_OUT_ROW]
         row -= 1
 
 
 @micropython.viper
-def gather(x: ptr8, patch: ptr8, plan: ptr32, p: int, y: int):
+def gather(x: ptr8, patch: ptr8, plan: ptr16, p: int, y: int):
     """Lay the 3x3 windows of output row `y` out as pixels of adjoining bytes, for `pointwise`.
 
     Each has the channels of full width, 0 where the input lacks them, and zeros up to a multiple of 4 bytes.
     """
-    plan = ptr32(int(plan) + 4 * p)
-    full = plan[P_FULL]
-    pixel = plan[P_IN_CH]
+    plan = ptr16(int(plan) + 2 * p)
+    full = plan[_FULL]
+    pixel = plan[_IN_CH]
     n = (9 * full + 3) >> 2 << 2
-    step = plan[P_IN_ROW]
-    at = int(x) + plan[P_IN] + y * step * plan[P_STRIDE]
-    left = plan[P_WIDTH]
+    step = plan[_IN_ROW]
+    at = int(x) + plan[_IN] + y * step * plan[_STRIDE]
+    left = plan[_WIDTH]
     while left:
         end = int(patch) + n
         ky = 0
@@ -273,17 +270,17 @@ def gather(x: ptr8, patch: ptr8, plan: ptr32, p: int, y: int):
         while int(patch) < end:
             patch[0] = 0
             patch = ptr8(int(patch) + 1)
-        at += pixel * plan[P_STRIDE]
+        at += pixel * plan[_STRIDE]
         left -= 1
 
 
 @micropython.viper
-def place(image: ptr8, arena: ptr8, plan: ptr32, p: int):
+def place(image: ptr8, arena: ptr8, plan: ptr16, p: int):
     """Copy the image to where the first layer wants it."""
-    plan = ptr32(int(plan) + 4 * p)
-    across = plan[P_WIDTH] * plan[P_OUT_CH]
-    to = int(arena) + plan[P_OUT]
-    row = plan[P_HEIGHT]
+    plan = ptr16(int(plan) + 2 * p)
+    across = plan[_WIDTH] * plan[_OUT_CH]
+    to = int(arena) + plan[_OUT]
+    row = plan[_HEIGHT]
     while row:
         arena = ptr8(to)
         i = 0
@@ -291,26 +288,26 @@ def place(image: ptr8, arena: ptr8, plan: ptr32, p: int):
             arena[i] = image[i]
             i += 1
         image = ptr8(int(image) + across)
-        to += plan[P_OUT_ROW]
+        to += plan[_OUT_ROW]
         row -= 1
 
 
 @micropython.viper
-def frame(arena: ptr8, plan: ptr32, p: int):
+def frame(arena: ptr8, plan: ptr16, p: int):
     """Zero what surrounds an output: the bytes before it, a pixel after each of its rows, a row below."""
-    plan = ptr32(int(plan) + 4 * p)
-    before = plan[P_BEFORE] - 1
+    plan = ptr16(int(plan) + 2 * p)
+    before = plan[_BEFORE] - 1
     if before < 0:
         return
-    channels = plan[P_OUT_CH]
-    step = plan[P_OUT_ROW]
-    arena = ptr8(int(arena) + plan[P_OUT] - before)
+    channels = plan[_OUT_CH]
+    step = plan[_OUT_ROW]
+    arena = ptr8(int(arena) + plan[_OUT] - before)
     i = 0
     while i < before:
         arena[i] = 0
         i += 1
     arena = ptr8(int(arena) + before + step - channels)
-    row = plan[P_HEIGHT]
+    row = plan[_HEIGHT]
     while row:
         i = 0
         while i < channels:
@@ -323,17 +320,3 @@ def frame(arena: ptr8, plan: ptr32, p: int):
     while i < step:
         arena[i] = 0
         i += 1
-
-
-@micropython.viper
-def requant_in_range(tables: ptr8, at: int, channels: int) -> int:
-    """Whether each mult of a layer is in [2^30, 2^31), each bias in [-2^24, 2^24) and each shift below 32."""
-    tables = ptr8(int(tables) + at)
-    bad = 0
-    i = 0
-    while i < channels:
-        bad |= (tables[i * 4 + 3] & 0xC0) ^ 0x40
-        bad |= tables[(channels + i) * 4 + 3] & 0xFE
-        bad |= tables[channels * 8 + i] & 0xE0
-        i += 1
-    return 1 if bad == 0 else 0

@@ -68,7 +68,7 @@ def encode_into(symbols, n, head, buffer):
     if n != head.n_symbols or n > len(symbols):
         raise ValueError("%d symbols, expected the %d of this width" % (n, head.n_symbols))
     room = len(buffer)
-    start = _encode(symbols, n, head.sections, head.tables_at, head.levels, buffer, room)
+    start = _encode(symbols, n, head.section, head.tables_at, head.levels, buffer, room)
     if start < 0:
         raise ValueError("the coded latent does not fit %d bytes" % room)
     _to_front(buffer, start, room - start)

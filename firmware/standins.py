@@ -4,6 +4,7 @@ A pointer is a buffer and a position in it. `int(pointer)` is a made-up address 
 back into a pointer, so pointer arithmetic in the kernels works as it is written. Addresses stay below 2^28.
 """
 
+import asyncio
 from time import monotonic_ns
 
 _SPACE_BITS = 24  # bytes a single buffer may have
@@ -40,6 +41,14 @@ class ptr8:
 
     def __setitem__(self, index, value):
         self._buffer[self._at + index] = value & 0xFF if self._shift == 0 else value
+
+
+class ptr16(ptr8):
+    """Words of 16 bits, read as unsigned."""
+
+    __slots__ = ()
+    _format = "H"
+    _shift = 1
 
 
 class ptr32(ptr8):
@@ -86,3 +95,26 @@ def ticks_add(ticks, delta):
 
 def ticks_diff(later, earlier):
     return later - earlier
+
+
+class aes:
+    """cryptolib.aes in ECB mode, the only one used."""
+
+    def __init__(self, key, mode):
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+        self._encryptor = Cipher(algorithms.AES(bytes(key)), modes.ECB()).encryptor()
+
+    def encrypt(self, block, out):
+        out[:] = self._encryptor.update(bytes(block))
+
+
+async def readable(sock):
+    """Until the socket has something to receive."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock)
