@@ -22,6 +22,7 @@ REQUIRED: dict[str, set[str]] = {
     "custody.json": {"security", "firmware"},
     "frames.json": {"wire", "firmware"},
     "iphc.json": {"wire"},
+    "journey.json": {"security", "firmware"},
     "keys.json": {"security", "firmware"},
     "latent.json": {"wire", "firmware"},
     "mac.json": {"wire"},
