@@ -9,6 +9,8 @@ and coder tables used where they lie, and a plan that says what the kernels find
 choosing them.
 """
 
+import gc
+
 from .compat import const
 from .kernels import frame, gather, place, pointwise, window
 
@@ -45,9 +47,15 @@ class Head:
     """
 
     def __init__(self, source):
-        # Only loading needs this module. Who has little memory drops it afterwards: `del sys.modules[...]`.
+        # Only loading needs these modules; a device drops them afterwards. What compiling one leaves behind
+        # is collected before the next, so that the memory stays whole for the head's large pieces.
+        gc.collect()
+        from . import headcheck, headplan  # noqa: F401
+
+        gc.collect()
         from .headfile import load
 
+        gc.collect()
         load(self, source)
         self.set_width(len(self.widths) - 1)
 
