@@ -144,8 +144,7 @@ def _version(data: bytes) -> int:
 def _from_ntp(ntp: int) -> int:
     if ntp == 0:
         return 0
-    # Rounding up makes this the exact inverse of _to_ntp, which rounds down.
-    micros = ((ntp & 0xFFFFFFFF) * 1_000_000 + 0xFFFFFFFF) >> 32
+    micros = (ntp & 0xFFFFFFFF) * 1_000_000 >> 32
     return ((ntp >> 32) - _NTP_EPOCH) * 1_000_000 + micros
 
 
@@ -153,4 +152,5 @@ def _to_ntp(timestamp_us: int) -> int:
     if timestamp_us == 0:
         return 0
     seconds, micros = divmod(timestamp_us, 1_000_000)
-    return (seconds + _NTP_EPOCH & 0xFFFFFFFF) << 32 | (micros << 32) // 1_000_000
+    # Rounding up makes _from_ntp, which rounds down, the exact inverse.
+    return (seconds + _NTP_EPOCH & 0xFFFFFFFF) << 32 | -((-micros << 32) // 1_000_000)
