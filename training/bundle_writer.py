@@ -41,13 +41,10 @@ class Origin:
 def write_bundle(model: Model, split: Split, origin: Origin, version: str, out: Path) -> dict[str, Any]:
     """Writes head, tail, camera, card and ``bundle.json`` to ``out``; returns the content of ``bundle.json``.
 
-    Figures are measured on the test split, through the integer pipeline, with nothing left to choose. Raises
-    SlimwireError when ``out`` holds something else.
+    Figures are measured on the test split, through the integer pipeline, with nothing left to choose.
     """
     recipe = model.recipe
     source = SOURCES[recipe.data]
-    if out.exists() and any(out.iterdir()) and not (out / "bundle.json").is_file():
-        raise SlimwireError(f"{out} is not empty and holds no bundle", remedy="give --out another directory")
     out.mkdir(parents=True, exist_ok=True)
     model.eval()
     headfile = export_head(model.head, recipe, split.train_x[:TABLE_IMAGES])
@@ -88,6 +85,12 @@ def write_bundle(model: Model, split: Split, origin: Origin, version: str, out: 
     _write_info(out, info)
     (out / "README.md").write_text(model_card(info, recipe))
     return info
+
+
+def check_target(out: Path) -> None:
+    """Raises SlimwireError when ``out`` holds something else than a bundle."""
+    if out.exists() and not (out / "bundle.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise SlimwireError(f"{out} is not empty and holds no bundle", remedy="give --out another directory")
 
 
 def latents_of(headfile: HeadFile, images: Images) -> npt.NDArray[np.float32]:

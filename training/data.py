@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.datasets import load_named
+from slimwire.errors import SlimwireError
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -31,6 +32,10 @@ def load_split(name: str, validation: int) -> Split:
     learning.
     """
     x, y = load_named(name, "train")
+    if not 0 < validation < len(x):
+        raise SlimwireError(
+            f"{name} has {len(x)} training images", expected=f"more than the {validation} kept for validation"
+        )
     return Split(x[:-validation], y[:-validation], x[-validation:], y[-validation:])
 
 
@@ -54,8 +59,8 @@ def erase(x: Images, rng: np.random.Generator, share: float, largest: int) -> No
     """Blackens one random rectangle of up to ``largest`` × ``largest`` pixels in ``share`` of the images, in
     place.
     """
-    n, height, width, _ = x.shape
+    n, height, width = x.shape[:3]
     for i in np.flatnonzero(rng.random(n) < share):
-        h, w = rng.integers(2, largest + 1, 2)
+        h, w = rng.integers(2, min(largest, height, width) + 1, 2)
         top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
         x[i, top : top + h, left : left + w] = 0

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from slimwire.errors import SlimwireError
-from training.bundle_writer import Origin, write_bundle
+from training.bundle_writer import Origin, check_target, write_bundle
 from training.data import Split, load_split
 from training.loop import Model, train
 from training.recipe import Recipe
@@ -47,6 +47,7 @@ def fast_bf16() -> bool:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Trains (or only exports) and returns the content of the bundle's ``bundle.json``."""
+    check_target(job.out)
     torch.set_num_threads(job.threads)
     recipe = replace(job.recipe, epochs=job.epochs) if job.epochs else job.recipe
     split = load_split(recipe.data, recipe.validation)
