@@ -93,7 +93,7 @@ def create_app(service: "Service") -> FastAPI:
                 {
                     "since_s": round(now - change.since, 3),
                     "until_s": round(now - change.until, 3),
-                    "count": change.count,
+                    "times": change.times,
                     "cause": str(change.cause),
                     "before": change.before,
                     "after": change.after,

@@ -120,7 +120,7 @@ def trust_show(
     for change in state["history"]:
         table.add_row(
             change["cause"],
-            str(change["count"]),
+            str(change["times"]),
             f"{change['until_s']:.0f} s ago",
             f"{change['before']:.3f}",
             f"{change['after']:.3f}",
@@ -155,7 +155,7 @@ def install(
     config: Annotated[Path | None, typer.Option(help="Settings file the service is to use.")] = None,
 ) -> None:
     """The systemd unit that runs the gateway. Only printing it is offered so far."""
-    from gateway.unit import NAME, unit_text  # noqa: PLC0415
+    from gateway.unit import NAME, unit_text, warning  # noqa: PLC0415
 
     if not dry_run:
         raise GatewayError(
@@ -163,6 +163,8 @@ def install(
             remedy=f"slimwire gateway install --dry-run | sudo tee /etc/systemd/system/{NAME} "
             "&& sudo systemctl daemon-reload",
         )
+    if warning():
+        typer.echo(f"warning: {warning()}", err=True)
     typer.echo(unit_text(config), nl=False)
 
 

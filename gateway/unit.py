@@ -71,6 +71,17 @@ def program() -> list[str]:
     return [found] if found else [sys.executable, "-m", "slimwire"]
 
 
+def warning() -> str:
+    """Why the unit cannot work as this Slimwire is installed; "" if it can."""
+    where = Path(program()[0])
+    if where.parts[1:2] not in (("home",), ("root",)):
+        return ""
+    return (
+        f"{where} lies in a home directory, which the service cannot read; install Slimwire elsewhere first: "
+        "python3 -m venv /opt/slimwire && /opt/slimwire/bin/pip install 'slimwire[gateway]'"
+    )
+
+
 def unit_text(config: Path | None) -> str:
     """The unit's text. With `config`, the service reads that settings file through systemd's LoadCredential.
 

@@ -1,0 +1,357 @@
+"""The gateway as a process between a radio and the real edge server: genuine latents, answers on the air."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from models.bundle import Bundle, shipped
+from models.head import Head
+from security import seal
+from tests.gateway.kit import GATEWAY, Node, edge_registry, save_registry
+from tests.gateway.test_downlink import hear
+from wire import latent, lowpan, rans
+from wire.ieee802154 import MacFrame
+from wire.latent import InnerHeader
+from wire.message import Kind, octet0
+from wire.reply import Answer, Status
+from wire.zep import ZepFrame
+
+SLIMWIRE = [sys.executable, "-m", "slimwire"]
+PATIENCE = 60.0  # s; only ever spent when something is broken
+
+Run = Callable[..., tuple["subprocess.Popen[str]", str]]
+
+
+@contextlib.contextmanager
+def process(directory: Path, *arguments: str, until: str, **environment: str) -> Iterator[tuple[Any, str]]:
+    """A `slimwire` process and what it had logged once it logged `until`; SIGTERM ends it."""
+    log = directory / f"{arguments[0]}-{time.monotonic_ns()}.log"
+    # Of the environment only what programs need: a developer's own settings stay out.
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    with log.open("w") as sink:
+        running = subprocess.Popen(
+            [*SLIMWIRE, *arguments], stderr=sink, stdout=sink, text=True, env={**kept, **environment}
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while until not in log.read_text():
+            assert running.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        yield running, log.read_text()
+        if running.poll() is None:
+            running.send_signal(signal.SIGTERM)
+            # uvicorn ends the edge server with the signal it got, once it has shut down.
+            assert running.wait(PATIENCE) in ((0,) if arguments[0] == "gateway" else (0, -signal.SIGTERM))
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        running.kill()
+        running.wait()
+
+
+def admin(path: Path, question: str) -> Any:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        response = client.get("http://gateway" + question)
+        assert response.status_code == 200, response.text
+        return response.json() if "json" in response.headers["content-type"] else response.text
+
+
+class Radio:
+    """A device's side of the air: a UDP socket that speaks ZEP to the gateway."""
+
+    def __init__(self, gateway: tuple[str, int]) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.connect(gateway)
+        self._sock.settimeout(PATIENCE)
+        self._seq = 0
+
+    def send(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._seq += 1
+            self._sock.send(ZepFrame(26, 1, 255, self._seq, frame).emit())
+
+    def answer(self, node: Node, counter: int) -> bytes:
+        """The sealed answer to message `counter`; every frame of it is verified."""
+        frames: list[bytes] = []
+        while True:
+            frames.append(ZepFrame.parse(self._sock.recv(512)).frame)
+            mac = MacFrame.parse(frames[0])
+            first = lowpan.parse(mac.payload, mac.src, mac.dst)
+            total = 1 if isinstance(first, lowpan.Unfragmented) else 2
+            if len(frames) >= total:
+                heard, sealed = hear(frames, node)
+                assert heard == counter
+                return sealed
+
+    def silent(self) -> bool:
+        """Whether nothing has come."""
+        self._sock.setblocking(False)
+        try:
+            self._sock.recv(512)
+        except BlockingIOError:
+            return True
+        finally:
+            self._sock.settimeout(PATIENCE)
+        return False
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class Camera:
+    """Latents of the shipped bundle's images."""
+
+    def __init__(self) -> None:
+        self.bundle = Bundle.load(shipped()[0])
+        self.images, _ = self.bundle.camera()
+        self.head = Head(self.bundle.headfile)
+
+    def sealed(self, node: Node, counter: int, image: int, width: int) -> bytes:
+        symbols = self.head.run(self.images[image : image + 1], width)[0]
+        coded = rans.encode(symbols, self.bundle.headfile.widths[width].tables)
+        plaintext = latent.emit(InnerHeader(self.bundle.headfile.model_tag, width), coded)
+        return seal.seal_up(node.edge_keys, node.eui, octet0(Kind.DATA, node.epoch), counter, plaintext)
+
+    def class_of(self, image: int, width: int) -> int:
+        """What the bundle's own tail says."""
+        symbols = self.head.run(self.images[image : image + 1], width)[0]
+        return int(np.argmax(self.bundle.tail().run([(width, symbols)])[0]))
+
+
+def opened(node: Node, counter: int, sealed: bytes) -> Answer:
+    return Answer.parse(seal.open_down(node.edge_keys, octet0(Kind.REPLY, node.epoch), counter, sealed))
+
+
+NODE, LATE = Node(1), Node(2)
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real edge server that serves the shipped bundle."""
+    directory = tmp_path_factory.mktemp("edge")
+    edge_registry(NODE, LATE).save(directory / "edge-registry.json")
+    arguments = ["edge", "run", "--port", "0", "--registry", str(directory / "edge-registry.json")]
+    with process(directory, *arguments, until="listening on") as (_, log):
+        found = re.search(r"http://[0-9.]+:[0-9]+", log)
+        assert found
+        yield found[0]
+
+
+class Bench:
+    """A running gateway, its files and its radio."""
+
+    def __init__(self, directory: Path, log: str) -> None:
+        self.directory = directory
+        self.registry = directory / "registry.json"
+        self.admin = directory / "gateway.sock"
+        found = re.search(r"ZEP on UDP ([0-9.]+):([0-9]+)", log)
+        assert found
+        self.address = (found[1], int(found[2]))
+
+
+@pytest.fixture(scope="module")
+def bench(edge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    directory = tmp_path_factory.mktemp("gateway")
+    save_registry(directory / "registry.json", NODE)
+    arguments = ["gateway", "run", "--state", str(directory), "--listen", "127.0.0.1:0", "--edge", edge]
+    with process(directory, *arguments, until="gateway: gateway") as (_, log):
+        bench = Bench(directory, log)
+        yield bench
+    assert not bench.admin.exists()
+
+
+@pytest.fixture
+def radio(bench: Bench) -> Iterator[Radio]:
+    radio = Radio(bench.address)
+    yield radio
+    radio.close()
+
+
+@pytest.fixture(scope="module")
+def camera() -> Camera:
+    return Camera()
+
+
+def test_a_latent_goes_up_and_its_answer_comes_down(bench: Bench, radio: Radio, camera: Camera) -> None:
+    before = admin(bench.admin, "/v1/status")
+    widths = range(len(camera.bundle.headfile.widths))
+    for counter, width in enumerate(widths, 100):
+        sealed = camera.sealed(NODE, counter, image=counter % 7, width=width)
+        radio.send(NODE.frames(counter, sealed))
+        answer = opened(NODE, counter, radio.answer(NODE, counter))
+        assert answer.status is Status.ANSWERED
+        assert answer.cls == camera.class_of(counter % 7, width)
+        (entry,) = [m for m in admin(bench.admin, "/v1/delivered")["messages"] if m["counter"] == counter]
+        assert entry["device"] == NODE.eui.hex()
+        assert entry["sha256"] == hashlib.sha256(sealed).hexdigest()[:16]
+    after = admin(bench.admin, "/v1/status")
+    assert after["messages"] - before["messages"] == len(widths)
+    assert after["uplink"]["delivered"] - before["uplink"]["delivered"] == len(widths)
+    assert after["memory"]["used"] == 0
+    trust = admin(bench.admin, f"/v1/trust/{NODE.eui.hex()}")
+    assert trust["history"][-1]["cause"] == "answered"
+    assert trust["trust"] > 0.5
+
+
+def test_a_retry_is_answered_with_the_stored_answer(bench: Bench, radio: Radio, camera: Camera) -> None:
+    frames = NODE.frames(200, camera.sealed(NODE, 200, 0, 0))
+    radio.send(frames)
+    first = radio.answer(NODE, 200)
+    rejected = admin(bench.admin, "/v1/status")["fragments"]["rejected"].get("already-complete", 0)
+    radio.send(frames)  # at once: late duplicates
+    while admin(bench.admin, "/v1/status")["fragments"]["rejected"].get(
+        "already-complete", 0
+    ) < rejected + len(frames):
+        time.sleep(0.01)
+    assert radio.silent()
+    time.sleep(0.25)  # the retry gap
+    radio.send(frames)
+    assert radio.answer(NODE, 200) == first
+
+
+def test_forgeries_are_counted_and_draw_no_answers_away(bench: Bench, radio: Radio, camera: Camera) -> None:
+    attacker = Radio(bench.address)
+    sealed = camera.sealed(NODE, 300, 1, 0)
+    frames = NODE.frames(300, sealed)
+    forged = MacFrame.parse(NODE.frames(301, sealed)[0])
+    forged.payload = forged.payload[:-1] + bytes([forged.payload[-1] ^ 1])
+    stranger = Node(9).frames(1, b"x" * 30)
+    for _ in range(20):
+        attacker.send([forged.emit(), *stranger, b"rubbish"])
+    radio.send(frames)
+    opened(NODE, 300, radio.answer(NODE, 300))
+    assert attacker.silent()
+    rejected = admin(bench.admin, "/v1/status")["fragments"]["rejected"]
+    assert rejected["bad-mac"] >= 20
+    assert rejected["stranger"] >= 20
+    assert rejected["malformed-frame"] >= 20
+    assert admin(bench.admin, "/v1/devices")["strangers"][0]["source"] == Node(9).eui.hex()
+    assert 'slimwire_gateway_dropped_total{reason="bad-mac"}' in admin(bench.admin, "/metrics")
+    attacker.close()
+
+
+def test_a_seal_that_does_not_open_costs_trust_once(bench: Bench, radio: Radio) -> None:
+    def history() -> list[dict[str, Any]]:
+        return admin(bench.admin, f"/v1/trust/{NODE.eui.hex()}")["history"]
+
+    radio.send(NODE.frames(400, b"no seal at all" * 3))
+    while not history() or history()[-1]["cause"] != "seal":
+        time.sleep(0.01)
+    taken = admin(bench.admin, "/v1/status")["uplink"]["delivered"]
+    time.sleep(0.25)  # a copy of it, by whoever: taken by the edge server again, and no evidence
+    radio.send(NODE.frames(400, b"no seal at all" * 3))
+    while admin(bench.admin, "/v1/status")["uplink"]["delivered"] == taken:
+        time.sleep(0.01)
+    assert history()[-1]["times"] == 1
+    assert history()[-1]["after"] < history()[-1]["before"]
+
+
+def test_a_device_enrolled_while_it_runs_is_served(bench: Bench, radio: Radio, camera: Camera) -> None:
+    save_registry(bench.registry, NODE, LATE)
+    while len(admin(bench.admin, "/v1/devices")["devices"]) < 2:
+        time.sleep(0.05)
+    radio.send(LATE.frames(1, camera.sealed(LATE, 1, 2, 0)))
+    assert opened(LATE, 1, radio.answer(LATE, 1)).status is Status.ANSWERED
+
+
+def test_a_damaged_registry_leaves_the_last_good_one_in_force(
+    bench: Bench, radio: Radio, camera: Camera
+) -> None:
+    good = bench.registry.read_text()
+    bench.registry.write_text("{")
+    time.sleep(1.2)  # the file is looked at every second
+    radio.send(NODE.frames(500, camera.sealed(NODE, 500, 2, 0)))
+    assert opened(NODE, 500, radio.answer(NODE, 500)).status is Status.ANSWERED
+    bench.registry.write_text(good)
+
+
+def test_the_commands_ask_the_running_gateway(bench: Bench) -> None:
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*SLIMWIRE, "gateway", *arguments, "--admin", str(bench.admin)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    state = json.loads(ask("status", "--json").stdout)
+    assert state["gateway"] == GATEWAY.hex()
+    assert NODE.eui.hex() in [device["device"] for device in state["devices"]]
+    assert NODE.eui.hex() in ask("status").stdout
+    assert "bad" not in ask("trust", "show", NODE.eui.hex()).stderr
+    unknown = ask("trust", "show", "ffffffffffffffff")
+    assert unknown.returncode == 2
+    assert "not enrolled" in unknown.stderr
+
+
+def test_a_second_gateway_on_the_same_socket_is_refused(bench: Bench) -> None:
+    second = subprocess.run(
+        [*SLIMWIRE, "gateway", "run", "--state", str(bench.directory), "--listen", "127.0.0.1:0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert "another gateway serves the admin socket" in second.stderr
+
+
+def test_with_no_arguments_it_makes_its_state_and_says_how_to_enrol(tmp_path: Path) -> None:
+    with process(
+        tmp_path,
+        "gateway",
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        until="gateway: gateway",
+        XDG_STATE_HOME=str(tmp_path),
+    ) as (_, log):
+        assert "made an empty registry" in log
+        assert "enrol one with" in log
+        registry = tmp_path / "slimwire" / "registry.json"
+        assert registry.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "slimwire" / "gateway.sock").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_socket_left_by_a_killed_gateway_is_taken_over(tmp_path: Path) -> None:
+    arguments = ["gateway", "run", "--state", str(tmp_path), "--listen", "127.0.0.1:0"]
+    with process(tmp_path, *arguments, until="gateway: gateway") as (first, _):
+        first.kill()
+        first.wait()
+    assert (tmp_path / "gateway.sock").exists()
+    with process(tmp_path, *arguments, until="gateway: gateway"):
+        assert admin(tmp_path / "gateway.sock", "/healthz") == "ok\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--registry", "/nonexistent/registry.json"], "there is no registry /nonexistent/registry.json"),
+        (["--edge", "nowhere"], "--edge is 'nowhere'"),
+        (["--pcap", "/nonexistent/all.pcap"], "--pcap"),
+        (["--admin", "/nonexistent-" + "x" * 120], "at most 107 bytes"),
+        (["--config", "/nonexistent.toml"], "/nonexistent.toml cannot be read"),
+    ],
+)
+def test_what_it_cannot_start_with_is_named_with_a_remedy(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
+    ended = subprocess.run(
+        [*SLIMWIRE, "gateway", "run", "--listen", "127.0.0.1:0", "--state", str(tmp_path), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "remedy: " in ended.stderr
+    assert "Traceback" not in ended.stderr
