@@ -10,6 +10,7 @@ choosing them.
 """
 
 import gc
+import sys
 
 from .compat import const
 from .kernels import frame, gather, place, pointwise, window
@@ -24,6 +25,25 @@ _HEIGHT = const(11)
 
 class HeadError(Exception):
     """A head file, or an image for it, that cannot be used; the message says what was found and expected."""
+
+
+def _loader():
+    """What fills a Head: modules that only loading needs, and that a device drops afterwards.
+
+    What compiling one leaves behind is collected before the next, so that the memory stays whole for the
+    head's large pieces.
+    """
+    if "firmware.headfile" not in sys.modules:
+        gc.collect()
+        from . import headcheck, headplan  # noqa: F401
+
+        gc.collect()
+        from . import headfile  # noqa: F401
+
+        gc.collect()
+    from .headfile import load
+
+    return load
 
 
 class Head:
@@ -47,16 +67,7 @@ class Head:
     """
 
     def __init__(self, source):
-        # Only loading needs these modules; a device drops them afterwards. What compiling one leaves behind
-        # is collected before the next, so that the memory stays whole for the head's large pieces.
-        gc.collect()
-        from . import headcheck, headplan  # noqa: F401
-
-        gc.collect()
-        from .headfile import load
-
-        gc.collect()
-        load(self, source)
+        _loader()(self, source)
         self.set_width(len(self.widths) - 1)
 
     def set_width(self, index):

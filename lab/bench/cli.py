@@ -1,0 +1,75 @@
+"""`slimwire bench`: measure parts against a peer or a limit."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from slimwire.errors import SlimwireError
+from slimwire.output import print_json, stdout
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+
+app = typer.Typer(no_args_is_help=True, help="Measure parts against a peer or a limit.")
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_Seed = Annotated[int, typer.Option(help="Chooses the image, the order of widths.")]
+_BundleName = Annotated[
+    str, typer.Option("--bundle", help="A shipped bundle's name, or a bundle's directory.")
+]
+
+
+@app.command()
+def head(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = False) -> None:
+    """The head on MicroPython, against plain Python there, numpy and C here: microseconds an image."""
+    from lab.bench.head import measure  # noqa: PLC0415
+
+    loaded = _load(bundle)
+    images = loaded.camera()[0]
+    image = images[np.random.default_rng(seed).integers(len(images))]
+    widths = measure(loaded.headfile, image)
+    if json:
+        print_json({"widths": widths})
+        return
+    table = Table("width", "MAC", "viper µs", "plain µs", "numpy µs", "C -O2 µs", "plain/viper", "viper/C")
+    for row in widths:
+        viper, plain, c = row["viper_us"], row["plain_us"], row["c_us"]
+        table.add_row(
+            f"{row['width']:g}",
+            f"{row['macs']:,}",
+            f"{viper:.0f}",
+            f"{plain:.0f}",
+            f"{row['numpy_us']:.0f}",
+            "-" if c is None else f"{c:.0f}",
+            f"{plain / viper:.0f}x",
+            "-" if c is None else f"{viper / c:.1f}x",
+        )
+    stdout.print(table)
+
+
+@app.command()
+def switch(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = False) -> None:
+    """Changing the width on the device, against loading a separate model for each width."""
+    from lab.bench.switch import measure  # noqa: PLC0415
+
+    result = measure(_load(bundle).headfile, seed)
+    if json:
+        print_json(result)
+        return
+    stdout.print(
+        f"a switch takes {result['switch_us']} µs and {result['heap_bytes']} bytes of heap; "
+        f"loading a width's own head takes {result['reload_us']} µs, "
+        f"{result['reload_us'] / result['switch_us']:.0f} times as long"
+    )
+
+
+def _load(name: str) -> "Bundle":
+    from models.bundle import Bundle  # noqa: PLC0415
+    from models.errors import BundleError  # noqa: PLC0415
+
+    try:
+        return Bundle.load(name)
+    except BundleError as error:
+        raise SlimwireError(str(error)) from error
