@@ -25,7 +25,7 @@ from training.export import export_head
 from training.export_tail import export_tail
 from training.loop import Model
 
-TABLE_IMAGES = 55000
+TABLE_IMAGES = 20000
 CALIBRATION_IMAGES = 100
 
 

@@ -34,7 +34,6 @@ def model_card(info: dict[str, Any], recipe: Recipe) -> str:
         f"On the {recipe.validation} images of the validation split; the last column is the tail before its "
         "quantisation.",
         "\n".join(_validation_rows(info)),
-        *recipe.notes,
         "## Training",
         f"`{training['command']}`",
         f"A teacher of {recipe.teacher_epochs} epochs (validation top-1 {teacher}), then "
@@ -47,6 +46,7 @@ def model_card(info: dict[str, Any], recipe: Recipe) -> str:
         "split was used for the figures alone. Another number of threads, or a processor without "
         "bfloat16, gives "
         "figures a little different from these for the same seed.",
+        *recipe.notes,
         "## Limits",
         "Small grey pictures of single garments, centred on black: nothing here says how it does on "
         "photographs. "

@@ -32,8 +32,8 @@ def train(
 ) -> None:
     """Train a slimmable model and write its bundle: head, tail, tables, test images, measured figures, card.
 
-    The Fashion-MNIST recipe takes about an hour and a half on one core. A run that was stopped goes on from
-    its last epoch when the same command is given again.
+    The Fashion-MNIST recipe takes 70 to 90 minutes on one core. A run that was stopped goes on from its last
+    epoch when the same command is given again.
     """
     if recipe not in RECIPES:
         raise SlimwireError(f"no recipe is called {recipe!r}", expected=f"one of {', '.join(RECIPES)}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +68,6 @@ class Model(nn.Module):
 def in_symbol_order(latent: Tensor) -> Tensor:
     """(N,C,H,W) → (N, H·W·C) in symbol order: y, x, channel fastest."""
     return latent.permute(0, 2, 3, 1).flatten(1)
-
-
-@dataclass
-class Progress:
-    """What the last epochs looked like: running means for the log."""
-
-    loss: float = 0.0
-    weight: float = 0.0
-
-    def add(self, loss: float) -> None:
-        self.loss += loss
-        self.weight += 1
-
-    def mean(self) -> float:
-        return self.loss / max(self.weight, 1.0)
 
 
 def target_factor(recipe: Recipe, progress: float) -> float:
@@ -191,7 +175,7 @@ def train(
         rng = np.random.default_rng((seed, epoch))
         torch.manual_seed(seed * 1000 + epoch)
         order = rng.permutation(len(split.train_x))
-        progress = Progress()
+        losses = 0.0
         model.train()
         model.head.freeze_statistics(epoch >= recipe.epochs * (1 - recipe.settle))
         for step in range(steps):
@@ -208,7 +192,7 @@ def train(
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
-            progress.add(float(loss.detach()))
+            losses += float(loss.detach())
             if now % REFIT_EVERY == 0:
                 for width in range(last + 1):
                     model.prior(width).refit()
@@ -218,7 +202,7 @@ def train(
             "epoch %d/%d: loss %.4f; validation %s; price %s; %.0f s, %.0f min left",
             epoch + 1,
             recipe.epochs,
-            progress.mean(),
+            losses / steps,
             " ".join(f"{top1:.4f}@{size:.0f}B" for top1, size in results),
             " ".join(f"{beta:.1e}" for beta in model.log_beta.exp().tolist()),
             seconds,

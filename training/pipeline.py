@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +16,6 @@ from training.data import Split, load_split
 from training.loop import Model, train
 from training.recipe import Recipe
 from training.teacher import TeacherPlan, train_teacher
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
