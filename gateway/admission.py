@@ -18,8 +18,7 @@ LARGEST_DATAGRAM = 1280
 class Limits:
     """Bounds of the receiver. Sizes in bytes, times in s."""
 
-    #: Memory for datagrams under reassembly: all reserves, the pool of early fragments, and the shared
-    #: remainder.
+    #: Memory for datagrams under reassembly: all reserves, the early fragments, and the shared remainder.
     memory: int = 8 * 1024 * 1024
     #: Reserve of each enrolled identity.
     reserve: int = 2 * LARGEST_DATAGRAM
@@ -29,15 +28,14 @@ class Limits:
     timeout: float = 60.0
     #: A fragment that overtook its first one is kept for this long.
     early_timeout: float = 10.0
-    #: Copies of a completed datagram are late duplicates within this time, and a retry of the device after
-    #: it.
+    #: Copies of a completed datagram are late duplicates for this long, then a retry of the device.
+    #: The gap doubles with each retry.
     retry_gap: float = 0.2
     #: A completed datagram may be retried for this long; later its copies are replays.
     retry_window: float = 60.0
     #: Completed datagrams remembered per identity.
     remembered: int = 32
-    #: Verified new messages per s of one identity, beyond which they are negative evidence (they are still
-    #: served).
+    #: Verified new messages per s of one identity; more are negative evidence, and served all the same.
     rate: float = 250.0
     #: Messages of one identity that may come at once on top of `rate`.
     burst: float = 500.0

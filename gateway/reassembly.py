@@ -52,8 +52,7 @@ class Datagram:
         self.pan = pan
         self.retry = retry
         self.opened = now
-        #: Restarted by a verified copy of the first fragment, so that a replayed one cannot time a genuine
-        #: retry out.
+        #: Restarted by a copy of the first fragment: a replayed one must not time a genuine retry out.
         self.started = now
         self.fragments = 1
         self.parts: list[bytes | None] = [None] * first.n

@@ -50,8 +50,7 @@ class Accepted(NamedTuple):
     frames: int
     #: The PAN it came from: answers go there.
     pan: int | None
-    #: Whether a message with this counter was accepted before: the device repeats itself, having heard no
-    #: answer.
+    #: Whether a message with this counter was accepted before: the device heard no answer and asks again.
     retry: bool
 
 
@@ -77,6 +76,16 @@ class Kept(NamedTuple):
 Event = Accepted | Verified | Rejected | Kept
 
 
+class Completed(NamedTuple):
+    """When a message was last complete, and for how long after that its copies are late duplicates, s.
+
+    The gap doubles with each retry: whoever replays a message gets few answers out of it.
+    """
+
+    at: float
+    gap: float
+
+
 @dataclass(slots=True)
 class Peer:
     """What the receiver remembers of one enrolled device."""
@@ -87,8 +96,8 @@ class Peer:
     account: Account = field(default_factory=Account)
     #: Counters the edge server took, by epoch.
     used: dict[int, Intervals] = field(default_factory=dict)
-    #: (epoch, counter) of the last completed messages and when they were completed, oldest first.
-    complete: OrderedDict[tuple[int, int], float] = field(default_factory=OrderedDict)
+    #: The last completed messages by (epoch, counter), oldest first.
+    complete: "OrderedDict[tuple[int, int], Completed]" = field(default_factory=OrderedDict)
     #: (datagram size, datagram tag) of those.
     complete_tags: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     #: Highest verified counter of any epoch; only newer ones count for the rate.
@@ -102,8 +111,7 @@ class Peer:
     last_heard: float | None = None
 
 
-#: Reasons that say something unauthenticated about a source: they shrink its share of the pool, and nothing
-#: else.
+#: Unauthenticated evidence about a source: it shrinks that source's share of the pool, and nothing else.
 _SUSPICIOUS = frozenset(
     {
         Reason.BAD_SIZE,
@@ -322,8 +330,8 @@ class Receiver:
             return [self._reject(Reason.BAD_MANIFEST, source, now)]
         name = (epoch, counter)
         done = peer.complete.get(name)
-        retry = done is not None and now - done <= self.limits.retry_window
-        if done is not None and now - done < self.limits.retry_gap:
+        retry = done is not None and now - done.at < self.limits.retry_window
+        if done is not None and now - done.at < min(done.gap, self.limits.retry_window):
             return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
         if not retry and epoch in peer.used and counter in peer.used[epoch]:
             return [self._reject(Reason.REPLAYED, source, now)]
@@ -386,7 +394,7 @@ class Receiver:
             self._close(source, peer, datagram)
             return [self._reject(Reason.EXPIRED, source, now), *self._early(source, packet, now)]
         done = peer.complete.get(peer.complete_tags.get(key, (-1, -1)))
-        if done is not None and now - done <= self.limits.retry_window:
+        if done is not None and now - done.at < self.limits.retry_window:
             return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
         return self._early(source, packet, now)
 
@@ -422,7 +430,8 @@ class Receiver:
         self.messages += 1
         peer.messages += 1
         name = (datagram.epoch, datagram.counter)
-        peer.complete[name] = now
+        before = peer.complete.get(name) if datagram.retry else None
+        peer.complete[name] = Completed(now, self.limits.retry_gap if before is None else 2 * before.gap)
         peer.complete.move_to_end(name)
         peer.complete_tags[(datagram.size, datagram.tag)] = name
         while len(peer.complete) > self.limits.remembered:

@@ -1,5 +1,7 @@
 """Admission and reassembly on genuine frames, and on each way in which frames are wrong."""
 
+from itertools import pairwise
+
 import pytest
 
 from gateway.admission import Limits
@@ -141,6 +143,21 @@ def test_a_copy_right_after_completion_is_late_and_a_copy_after_that_a_retry(nod
     (again,) = accepted(feed(target, frames, 11.0))
     assert again.retry
     assert again.sealed == sealed_bytes(343)
+
+
+def test_whoever_replays_a_message_gets_few_answers_out_of_it(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(9, sealed_bytes(20))
+    answered = []
+    for tick in range(3200):  # 200 s, in sixteenths
+        if accepted(feed(target, frames, tick / 16)):
+            answered.append(tick / 16)
+            target.mark_used(node.eui, 0, 9)
+    # Each gap at least twice the one before, and none after the window.
+    gaps = [later - earlier for earlier, later in pairwise(answered)]
+    assert all(b >= 1.5 * a for a, b in pairwise(gaps))
+    assert 8 <= len(answered) <= 10
+    assert set(target.counters) == {"already-complete", "replayed"}
 
 
 def test_a_used_counter_may_be_retried_for_a_minute_and_is_a_replay_after_that(node: Node) -> None:
