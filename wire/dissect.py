@@ -319,8 +319,7 @@ def _tap(data: bytes) -> tuple[bytes, int]:
 
 
 def _check_fcs32(data: bytes) -> bytes:
-    """The frame without its FCS of four bytes (IEEE 802.15.4-2015 §7.2.10: short frames count padded to
-    4)."""
+    """The frame without its FCS of 4 bytes, which counts frames as padded to 4 (IEEE 802.15.4 §7.2.10)."""
     _need(data, 4, "frame check sequence")
     body, found = data[:-4], int.from_bytes(data[-4:], "little")
     expected = crc32(body.ljust(4, b"\0"))
@@ -343,8 +342,7 @@ def _ipv4(data: bytes) -> tuple[int, bytes]:
 
 
 def _mesh(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Originator, final destination, and what follows a mesh header (RFC 4944 §5.2; deep hops in one more
-    byte)."""
+    """Originator, final destination, and what follows a mesh header (RFC 4944 §5.2)."""
     flags = data[0]
     at = 2 if flags & 0x0F == 0x0F else 1
     middle = at + (2 if flags & 0x20 else 8)

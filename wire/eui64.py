@@ -1,5 +1,4 @@
-"""EUI-64 addresses, and the IPv6 addresses that RFC 4944 §6 and RFC 6282 §3.2.2 derive from link-layer
-addresses.
+"""EUI-64 addresses, and the IPv6 addresses made from link-layer ones (RFC 4944 §6, RFC 6282 §3.2.2).
 
     EUI-64        02 00 00 00 00 00 00 01            8 bytes, most significant first
     IID           00 00 00 00 00 00 00 01            the universal/local bit (0x02 of byte 0) inverted

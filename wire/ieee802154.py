@@ -26,7 +26,6 @@ from wire.errors import WireError
 #: Largest frame, with its FCS (aMaxPHYPacketSize).
 MAX_FRAME = 127
 FCS_SIZE = 2
-BROADCAST = b"\xff\xff"
 
 _SECURITY = 0x0008
 _PENDING = 0x0010
@@ -61,16 +60,9 @@ def _fcs_bytes(frame: bytes) -> bytes:
     return fcs(frame).to_bytes(2, "little")
 
 
-def header_size(dst: bytes | None, src: bytes | None, *, pan: bool = True) -> int:
-    """Bytes of MAC header of a data frame with one PAN and these addresses, which are 8, 2 or no bytes
-    long."""
-    return 3 + 2 * pan + len(dst or b"") + len(src or b"")
-
-
 def room(dst: bytes | None, src: bytes | None) -> int:
-    """Bytes of MAC payload that fit a data frame with one PAN and these addresses: 104 between two
-    EUI-64s."""
-    return MAX_FRAME - FCS_SIZE - header_size(dst, src)
+    """Bytes of MAC payload beside one PAN and these addresses in a data frame: 104 between two EUI-64s."""
+    return MAX_FRAME - FCS_SIZE - 5 - len(dst or b"") - len(src or b"")
 
 
 def check_fcs(frame: bytes) -> bytes:

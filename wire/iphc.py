@@ -325,8 +325,7 @@ def _nhc_protocol(nhc: int) -> int:
 
 
 def _overlay(prefix: Prefix, low: int) -> bytes:
-    """An address whose first bits are the context's, and whose others are those of `low` (RFC 6282
-    §3.1.1)."""
+    """The context's bits, then those of `low` (RFC 6282 §3.1.1: bits of a context are always used)."""
     mask = (1 << 128) - (1 << 128 - prefix.length)
     return (int.from_bytes(prefix.address, "big") & mask | low & ~mask).to_bytes(16, "big")
 

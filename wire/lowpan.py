@@ -67,8 +67,7 @@ class First:
 
 @dataclass(slots=True)
 class Next:
-    """A later fragment: `data` belongs at `udp_payload_offset` of the UDP payload of the datagram with this
-    tag."""
+    """A later fragment: `data` belongs at `udp_payload_offset` of its datagram's UDP payload."""
 
     datagram_size: int
     tag: int

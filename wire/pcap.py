@@ -1,5 +1,4 @@
-"""Capture files: classic pcap, read and written (draft-ietf-opsawg-pcap), and pcapng, read
-(draft-ietf-opsawg-pcapng).
+"""Capture files: pcap, read and written, and pcapng, read (draft-ietf-opsawg-pcap and -pcapng).
 
     pcap, in the writer's byte order        each record
     0   4  magic a1b2c3d4, ns: a1b23c4d     0   4  seconds since 1970

@@ -1,5 +1,6 @@
 """The same bytes in other implementations: tshark's dissectors, and scapy's 802.15.4 and IPHC."""
 
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,30 @@ def test_tshark_finds_the_same_datagrams(carrier: str, tmp_path: Path) -> None:
         assert checksum in ("", "1")
         found.append((int(number), src, dst, 40 + int(length), payload or data))
     assert found == made.datagrams
+
+
+@pytest.mark.needs("tshark")
+def test_tshark_reassembles_lost_doubled_and_overtaking_frames_alike(tmp_path: Path) -> None:
+    random_ = random.Random(8)
+    timed = []
+    for number, frame in enumerate(captures.traffic(seed=8, datagrams=120).frames):
+        if random_.random() < 0.03:
+            continue
+        timed.append((number + random_.random() * random_.choice([0, 0, 12]), frame))
+        if random_.random() < 0.1:
+            timed.append((number + random_.random() * random_.choice([1, 12, 200]), frame))
+    data = captures.capture(195, [frame for _, frame in sorted(timed)])
+    file = tmp_path / "air.pcap"
+    file.write_bytes(data)
+    dissector = Dissector()
+    ours = []
+    for number, record in enumerate(pcap.Reader(data), 1):
+        found = dissector.frame(record)
+        assert found.error is None
+        if (datagram := found.datagram) is not None:
+            ours.append((number, ipv6.text(datagram.src), ipv6.text(datagram.dst), datagram.size))
+    rows = tshark(file, FIELDS[:4], "-Y", "ipv6")
+    assert ours == [(int(number), src, dst, 40 + int(length)) for number, src, dst, length in rows]
 
 
 @pytest.mark.needs("tshark")
