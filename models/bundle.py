@@ -1,5 +1,4 @@
-"""A bundle: head, tail, test images for a demo and measured figures, in one directory named by
-``bundle.json``.
+"""A bundle: head, tail, test images and measured figures in one directory.
 
 ``bundle.json`` (format 1) names each file with its SHA-256. `Bundle.load` checks everything it reads; what
 comes out of it can be used without further checks.
@@ -47,9 +46,7 @@ def shipped() -> list[str]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle. ``info`` is its ``bundle.json``, ``digest`` that file's SHA-256 (which covers every
-    other's).
-    """
+    """A loaded bundle: ``info`` is its bundle.json, ``digest`` that file's SHA-256, which covers all."""
 
     path: Path
     info: dict[str, Any]

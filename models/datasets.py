@@ -85,9 +85,7 @@ def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
 
 
 def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
-    """Reads ``x`` (N,H,W[,C]) uint8 and ``y`` (N,) integers from a ``.npz``; returns them as (N,H,W,C) and
-    int64.
-    """
+    """Reads ``x`` (N,H,W[,C]) uint8 and ``y`` (N,) of a ``.npz``; returns (N,H,W,C) and int64."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = {"x", "y"} - set(archive.files)
@@ -148,8 +146,6 @@ def _verified(packed: bytes, where: str, digest: str) -> bytes:
 
 
 def _idx(content: bytes, dimensions: int) -> npt.NDArray[Any]:
-    """The IDX format of the MNIST family: 00 00 | 08 = uint8 | number of dimensions | sizes u32 big endian |
-    data.
-    """
+    """MNIST's IDX format: 00 00 | 08 = uint8 | dimensions | sizes u32 big endian | data."""
     sizes = np.frombuffer(content, ">u4", dimensions, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape([int(size) for size in sizes])

@@ -2,6 +2,4 @@
 
 
 class BundleError(Exception):
-    """A bundle, head file, tail or data set is not what it should be; the message says what was found and
-    expected.
-    """
+    """A bundle, head file, tail or data set is not what it should be: says what was found and expected."""

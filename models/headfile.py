@@ -50,9 +50,7 @@ _PREFIX = struct.Struct("<4s8BI")
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer at full width: operator, stride 1 or 2, activation (ReLU or latent), channels, offset of its
-    weights.
-    """
+    """One layer at full width: operator, stride, activation, channels, offset of its weights."""
 
     op: int
     stride: int
@@ -95,9 +93,7 @@ class Width:
 
 @dataclass(frozen=True)
 class HeadFile:
-    """A checked head.bin. ``weights`` int8 (WL,): every layer's weights at full width, at the layers'
-    offsets.
-    """
+    """A checked head.bin; ``weights`` int8 (WL,) holds every layer's at its offset."""
 
     input: tuple[int, int, int]
     levels: int

@@ -32,9 +32,7 @@ class Tail:
     """
 
     def __init__(self, model: bytes, headfile: HeadFile, classes: int, num_threads: int = 1) -> None:
-        """Raises BundleError when the model can't be loaded or does not fit the head's latent and the
-        classes.
-        """
+        """Raises BundleError when the model does not load, or fits neither the latent nor the classes."""
         self._model = model
         self._headfile = headfile
         self._threads = num_threads
@@ -45,8 +43,7 @@ class Tail:
         self._sized(1)
 
     def run(self, symbols: Sequence[tuple[int, npt.NDArray[np.uint8]]]) -> npt.NDArray[np.float32]:
-        """Latents as ``(width index, symbols uint8 (n,))``, widths mixed at will → float32 logits (N,
-        classes).
+        """Logits float32 (N,K) of latents ``(width index, symbols uint8 (n,))``, widths mixed at will.
 
         Raises BundleError when a width does not exist or a latent does not have its width's number of
         symbols.

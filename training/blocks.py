@@ -5,9 +5,7 @@ from torch.nn import functional
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions with batch norm and a shortcut; ``stride`` 2 halves the grid. (N,C,H,W) →
-    (N,C',H',W').
-    """
+    """Two 3×3 convolutions with batch norm and a shortcut: (N,C,H,W) → (N,C',H/stride,W/stride)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()

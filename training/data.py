@@ -28,9 +28,7 @@ class Split:
 
 
 def load_split(name: str, validation: int) -> Split:
-    """Splits the named data set's training images: the last ``validation`` are for choosing, the rest for
-    learning.
-    """
+    """Splits a data set's training images; the last ``validation`` are kept for choosing."""
     x, y = load_named(name, "train")
     if not 0 < validation < len(x):
         raise SlimwireError(
@@ -40,9 +38,7 @@ def load_split(name: str, validation: int) -> Split:
 
 
 def augment(x: Images, rng: np.random.Generator, shift: int, flip: bool) -> Images:
-    """Moves each image by up to ``shift`` pixels (black comes in) and mirrors half of them. (N,H,W,C) → the
-    same.
-    """
+    """Moves each image by up to ``shift`` pixels and mirrors half of them: (N,H,W,C) → the same."""
     n, height, width, channels = x.shape
     padded = np.zeros((n, height + 2 * shift, width + 2 * shift, channels), np.uint8)
     padded[:, shift : shift + height, shift : shift + width] = x
@@ -56,9 +52,7 @@ def augment(x: Images, rng: np.random.Generator, shift: int, flip: bool) -> Imag
 
 
 def erase(x: Images, rng: np.random.Generator, share: float, largest: int) -> None:
-    """Blackens one random rectangle of up to ``largest`` × ``largest`` pixels in ``share`` of the images, in
-    place.
-    """
+    """Blackens a random rectangle of sides up to ``largest`` in ``share`` of the images, in place."""
     n, height, width = x.shape[:3]
     for i in np.flatnonzero(rng.random(n) < share):
         h, w = rng.integers(2, min(largest, height, width) + 1, 2)

@@ -1,6 +1,4 @@
-"""A trained head as integers: int8 weights, multipliers and biases of every width, coder tables from real
-symbols.
-"""
+"""A trained head as integers: weights, multipliers and biases of every width, coder tables."""
 
 from __future__ import annotations
 
@@ -23,8 +21,7 @@ MULTIPLIER_BITS = 24
 
 
 def export_head(head: SlimHead, recipe: Recipe, images: Images) -> HeadFile:
-    """The integer head; its coder tables come from the symbols of ``images`` (N,H,W,C), which must be
-    training images.
+    """The integer head, with coder tables made from the symbols of training ``images`` (N,H,W,C).
 
     Raises SlimwireError when a folded number does not fit the format (the training has gone wrong then).
     """
@@ -62,9 +59,7 @@ def _weights(head: SlimHead, recipe: Recipe) -> tuple[tuple[Layer, ...], npt.NDA
 
 
 def _width(head: SlimHead, recipe: Recipe, index: int) -> Width:
-    """Requantisation of one width: batch norm, weight scales and activation scales as one multiplier and
-    bias.
-    """
+    """Batch norm, weight scales and activation scales of one width as multipliers and biases."""
     mults, biases, shifts = [], [], []
     step_in = 1 / 255
     for number, module in enumerate(_layers(head)):

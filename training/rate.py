@@ -1,5 +1,4 @@
-"""The coder's cost, learned together with the head: few tables per width, chosen by a (position, channel)
-map.
+"""The coder's cost, learned with the head: few tables a width, chosen by a (position, channel) map.
 
 What is trained against is what ships: symbol counts of each latent place are kept as a running average,
 clustered into the width's coder tables, and the price of a latent value is what those tables charge,
@@ -21,8 +20,7 @@ TOTAL = 4096
 def fit_tables(
     counts: npt.NDArray[np.float64], tables: int, rounds: int = 30, start: npt.NDArray[np.int64] | None = None
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
-    """Clusters places by their symbol distributions, minimising the coded size (k-means under
-    Kullback–Leibler).
+    """Clusters places by symbol distribution, minimising the coded size (Kullback–Leibler k-means).
 
     ``counts`` (n, levels): how often each symbol came at each place; ``start`` (n,): a clustering to go on
     from. Returns frequencies uint16 (tables, levels), each ≥ 1 and summing to 4096, and the map uint8 (n,).
@@ -49,9 +47,7 @@ def fit_tables(
 
 
 def frequencies(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
-    """Rounds symbol counts (levels,) to frequencies that sum to 4096, none 0, at the least cost in coded
-    bits.
-    """
+    """Rounds counts (levels,) to frequencies ≥ 1 that sum to 4096, at the least cost in coded bits."""
     share = counts.astype(np.float64) / max(float(counts.sum()), 1e-12)
     freq = np.maximum(1, np.floor(share * (TOTAL - len(counts))) + 1).astype(np.int64)
     while freq.sum() != TOTAL:

@@ -10,9 +10,7 @@ CONV, DEPTHWISE, POINTWISE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Layer:
-    """One head layer: 3×3 or 1×1, ``stride`` 1 or 2, output channels at each width, ReLU or (the latent)
-    linear.
-    """
+    """One head layer: operator, stride, output channels at each width, ReLU or (the latent) linear."""
 
     op: int
     stride: int
@@ -22,9 +20,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Target:
-    """The coded bytes a width aims at: their mean, and the most that its frames hold (what most messages keep
-    to).
-    """
+    """The coded bytes a width aims at: their mean, and the most that its frames hold."""
 
     mean: float
     limit: float
@@ -55,9 +51,7 @@ class Recipe:
     weight_decay: float = 0.02
     dropout: float = 0.1
     ramp: float = 0.3
-    """Share of the training over which each width's byte target falls from ``ramp_from`` times to its final
-    value.
-    """
+    """Share of the training over which byte targets fall from ``ramp_from`` times to their final value."""
     ramp_from: float = 2.0
     settle: float = 0.12
     """Share of the training, at its end, in which batch-norm statistics stay as they are."""

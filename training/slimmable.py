@@ -55,9 +55,7 @@ class Folded:
 
 
 class SlimLayer(nn.Module):
-    """A convolution without bias, sliced to the width in use, then that width's batch norm and the
-    activation.
-    """
+    """A convolution sliced to the width in use, then that width's batch norm and the activation."""
 
     def __init__(self, layer: Layer, in_channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -85,9 +83,7 @@ class SlimLayer(nn.Module):
         return straight_through_round(self.weight / scale) * scale
 
     def forward(self, x: Tensor, width: int) -> Tensor:
-        """(N, in_channels[width], H, W) → (N, channels[width], H', W'); the latent layer gives integers as
-        floats.
-        """
+        """(N,in,H,W) → (N,out,H',W') at a width; activations lie on the uint8 grid."""
         outputs, inputs = self.layer.channels[width], self.in_channels[width]
         weight = self.quantised_weight()[:outputs]
         groups = outputs if self.layer.op == DEPTHWISE else 1
@@ -123,8 +119,7 @@ class SlimLayer(nn.Module):
 
 
 class SlimHead(nn.Module):
-    """The device's part: (N, channels, H, W) in 0..1 at a width → the real-valued latent (N, C_latent[width],
-    H', W').
+    """The device's part: images (N,C,H,W) in 0..1 at a width → real latent (N,C_latent[width],H',W').
 
     One unit of the latent is one symbol; rounding and clipping to the symbol range belong to whoever uses it.
     """
@@ -151,9 +146,7 @@ class SlimHead(nn.Module):
 
 
 class Tail(nn.Module):
-    """The server's part: latent values (N, C_full, H, W), channels a narrow width lacks are 0 → logits (N,
-    K).
-    """
+    """The server's part: latent values (N,C_full,H,W), absent channels 0 → logits (N,K)."""
 
     def __init__(self, latent_channels: int, channels: tuple[int, int], classes: int, dropout: float) -> None:
         super().__init__()

@@ -68,9 +68,7 @@ def predict(model: nn.Module, x: Images, bf16: bool) -> npt.NDArray[np.float32]:
 def train_teacher(
     split: Split, plan: TeacherPlan, seed: int, bf16: bool, path: Path
 ) -> npt.NDArray[np.float32]:
-    """Trains the teacher (or resumes from ``path``) and returns its probabilities on the training images
-    (N,K).
-    """
+    """Trains (or resumes) the teacher; returns its probabilities on the training images (N,K)."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     classes = int(split.train_y.max()) + 1

@@ -24,7 +24,7 @@ FASHION_MNIST = Recipe(
     targets=(Target(36, 71), Target(58, 70), Target(116, 148), Target(200, 238)),
     tail_channels=(80, 160),
     notes=(
-        "All of it takes 70 to 90 minutes on one core with AVX512-BF16, a good deal longer without; checkpoints "
+        "All of it takes 70 to 90 minutes on one core with AVX512-BF16, longer without; checkpoints "
         "of every epoch let it stop and go on.",
         "A width is named after its share of the full head's work: the first layers keep half their channels "
         "at the narrowest, because that is where a narrow head loses most.",
