@@ -2,28 +2,30 @@
 
 Receiving is a task of its own and never waits for sending. While a message is under way, samples become due; up to
 QUEUE of them wait, each captured when its turn comes, and what is due beyond that is skipped.
+
+The log has a JSON object a line: for the lab, for whoever looks at a board over USB. Times are ms since the start.
 """
 
 import asyncio
-import json
 from binascii import hexlify
 from hashlib import sha256
+from json import dumps
 
 from .compat import const, ticks_add, ticks_diff, ticks_ms
 from .lowpan import FRAME_MAX
 from .message import link_report
 from .rans import encode_into
-from .receiver import ANSWER, CUSTODY, CUSTODY_STATUS
+from .receiver import ANSWER
 
-QUEUE = const(4)
-_REPORT_S = const(2)
+_QUEUE = const(4)
+_REPORT_MS = const(2000)
 _BACKOFF_MAX = const(4)
 
 
 class Agent:
-    """settings: period_ms, deadline_ms, retries, as firmware.config gives them; the other parts as firmware.main makes them."""
+    """settings: period_ms, deadline_ms, retries; write: takes a line of the log; the other parts as firmware.setup makes them."""
 
-    def __init__(self, head, source, link, message, receiver, counters, fallback, settings, log):
+    def __init__(self, head, source, link, message, receiver, counters, fallback, settings, write):
         self._head = head
         self._source = source
         self._link = link
@@ -34,58 +36,58 @@ class Agent:
         self._period = settings["period_ms"]
         self._deadline = settings["deadline_ms"]
         self._retries = settings["retries"]
-        self._log = log
-        height, width, channels = head.shape
-        self._image = bytearray(height * width * channels)
+        self._write = write
+        self._image = bytearray(head.shape[0] * head.shape[1] * head.shape[2])
         self._frame = memoryview(bytearray(FRAME_MAX))
-        self._answered = asyncio.Event()
-        self._custody = False
-        self._started = 0  # ticks of the first frame of the message under way
-        self._duration = 0  # ms that the last message took; 0 = none yet
-        self._used = 0  # retries of the last message
+        self._sampling = None  # the task to interrupt when the answer is there
+        self._under_way = self._custody = False  # a message; the gateway has it
+        self._started = 0  # ticks of its first frame
+        self._duration = self._used = 0  # ms and retries that the last message took
+        self._elapsed = 0  # ms since the start, summed up because ticks wrap
+        self._ticks = ticks_ms()
         link.reject = receiver.reject
 
-    async def run(self, seconds=None):
-        """Work for so many seconds, or for ever. The message under way at the end is seen through."""
-        tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._report())]
-        try:
-            await self._sample(seconds)
-        finally:
-            for task in tasks:
-                task.cancel()
+    def log(self, event, fields):
+        """Write one line; fields: JSON members as text."""
+        now = ticks_ms()
+        self._elapsed += ticks_diff(now, self._ticks)
+        self._ticks = now
+        self._write('{"t":%d,"e":"%s",%s}\n' % (self._elapsed, event, fields))
 
     def report(self):
-        """Log the receiver's counts."""
         receiver = self._receiver
-        self._log.event(
-            "rx", '"accepted":%d,"rejected":%s' % (receiver.accepted, json.dumps(receiver.rejected))
-        )
+        self.log("rx", '"accepted":%d,"rejected":%s' % (receiver.accepted, dumps(receiver.rejected)))
 
-    async def _report(self):
-        while True:
-            await asyncio.sleep(_REPORT_S)
-            self.report()
-
-    async def _sample(self, seconds):
-        """One sample a period, as long as the link keeps up."""
+    async def run(self, seconds=None):
+        """One sample a period, as long as the link keeps up, for so many seconds; the last message is seen through."""
+        self._sampling = asyncio.current_task()
+        receiving = asyncio.create_task(self._receive())
         period = self._period
-        start = due = ticks_ms()
+        start = due = reported = ticks_ms()
         while True:
             wait = ticks_diff(due, ticks_ms())
             if wait > 0:
                 await asyncio.sleep(wait / 1000)
             now = ticks_ms()
             if seconds is not None and ticks_diff(now, start) >= 1000 * seconds:
-                return
+                break
             waiting = ticks_diff(now, due) // period
-            if waiting > QUEUE:
-                due = ticks_add(due, (waiting - QUEUE) * period)
-                waiting = QUEUE
+            if waiting > _QUEUE:
+                due = ticks_add(due, (waiting - _QUEUE) * period)
+                waiting = _QUEUE
             due = ticks_add(due, period)
-            await self._one(waiting)
+            if ticks_diff(now, reported) >= _REPORT_MS:
+                reported = now
+                self.report()
+            try:
+                await self._one(waiting)
+            except asyncio.CancelledError:
+                if self._under_way:
+                    raise  # somebody ends the agent, not the answer the wait
+        receiving.cancel()
 
     async def _one(self, waiting):
-        """Capture, code and seal one sample, and see it through. waiting: samples due behind it."""
+        """Send one sample and wait for the answer, whose arrival cancels this. waiting: samples due behind it."""
         head, message = self._head, self._message
         index = self._source.capture_into(self._image)
         width = self._fallback.width
@@ -94,60 +96,47 @@ class Agent:
         try:
             length = encode_into(symbols, head.n_symbols, head, message.body)
         except ValueError:
-            self._log.event("skipped", '"img":%d,"why":"coded latent exceeds a datagram"' % index)
+            self.log("skipped", '"img":%d,"why":"the coded latent exceeds a message"' % index)
             self._fallback.lost()  # the next one is made narrower
             return
         counter = self._counters.next()
-        message.seal(
-            counter, head.model_tag, width, link_report(self._duration, self._used, waiting), length
-        )
-        self._answered.clear()
-        self._custody = False
+        report = link_report(self._duration, self._used, waiting)
+        message.seal(counter, head.model_tag, width, report, length)
         self._receiver.expect(counter)
-        sent = '"c":%d,"img":%d,"w":%d,"bytes":%d,"frames":%d,"sealed":"%s","a":' % (
-            counter,
-            index,
-            head.widths[width],
-            length,
-            message.frames,
-            hexlify(sha256(message.sealed).digest()[:8]).decode(),
-        )
+        self._under_way = True
+        self._custody = False
         self._started = ticks_ms()
+        digest = hexlify(sha256(message.sealed).digest()[:8]).decode()
+        sent = (counter, index, head.widths[width], length, message.frames, digest)
         for attempt in range(self._retries + 1):
             self._used = attempt
-            self._log.event("sent", sent + str(attempt))
-            await self._send()
-            if await self._await_answer(attempt):
-                return
+            self.log(
+                "sent",
+                '"c":%d,"img":%d,"w":%d,"bytes":%d,"frames":%d,"sealed":"%s","a":%d' % (sent + (attempt,)),
+            )
+            for i in range(message.frames):
+                if i:
+                    await asyncio.sleep(self._link.gap_ms / 1000)
+                await self._link.send(self._frame[: message.frame(i, self._frame)])
+            # Longer after each attempt, and not equally long on two devices that collided.
+            wait = self._deadline * min(1 << attempt, _BACKOFF_MAX)
+            if attempt:
+                wait += self._link.eui64[7] * 37 % self._deadline >> 2
+            await asyncio.sleep(wait / 1000)
             if self._custody:
                 break
-        self._receiver.give_up()
+        self._under_way = False
+        self._receiver.expect(0)
         self._fallback.lost()
-        if self._custody:
-            return  # the gateway has it; the answer is late, not the message lost
-        self._duration = max(ticks_diff(ticks_ms(), self._started), 1)
-        self._log.event("lost", '"c":%d' % counter)
+        if not self._custody:  # else the gateway has it: the answer is late, the message is not lost
+            self._took()
+            self.log("lost", '"c":%d' % counter)
 
-    async def _send(self):
-        """The frames of the message, the same bytes each time; an answer to an earlier attempt cuts it short."""
-        for i in range(self._message.frames):
-            if i:
-                await asyncio.sleep(self._link.gap_ms / 1000)
-            if self._answered.is_set():
-                return
-            n = self._message.frame(i, self._frame)
-            await self._link.send(self._frame[:n])
-
-    async def _await_answer(self, attempt):
-        """Wait for the answer, longer after each attempt, and not equally long on two devices that collided."""
-        timeout = self._deadline * min(1 << attempt, _BACKOFF_MAX)
-        if attempt:
-            timeout += self._link.eui64[7] * 37 % (self._deadline >> 2 or 1)
-        try:
-            await asyncio.wait_for(self._answered.wait(), timeout / 1000)
-        except asyncio.TimeoutError:
-            return False
-        return True
+    def _took(self):
+        elapsed = ticks_diff(ticks_ms(), self._started)
+        if not self._custody:
+            self._duration = max(elapsed, 1)
+        return elapsed
 
     async def _receive(self):
         receiver = self._receiver
@@ -155,39 +144,29 @@ class Agent:
             event = receiver.on_frame(await self._link.recv())
             if event == ANSWER:
                 self._on_answer()
-            elif event == CUSTODY:
-                self._on_custody()
+            elif event:
+                self._took()
+                self._custody = self._custody or receiver.custody < 2
+                status = ("committed", "already", "full", "revoked")[min(receiver.custody, 3)]
+                self.log("custody", '"c":%d,"status":"%s"' % (self._message.counter, status))
 
     def _on_answer(self):
-        receiver, widths = self._receiver, self._head.widths
-        elapsed = ticks_diff(ticks_ms(), self._started)
-        if not self._custody:
-            self._duration = max(elapsed, 1)
-        self._fallback.answered(receiver.next_width)
-        detail = ""
-        if receiver.detail:
-            detail = ',"detail":' + json.dumps(receiver.detail)
-        self._log.event(
+        width, status, cls, confidence, _, detail = self._receiver.answer
+        elapsed = self._took()
+        self._fallback.answered(width)
+        widths = self._head.widths
+        self.log(
             "answer",
-            '"c":%d,"cls":%d,"conf":%.4f,"next":%d,"ms":%d,"status":%d%s'
+            '"c":%d,"cls":%d,"conf":%.4f,"next":%d,"ms":%d,"status":%d,"detail":%s'
             % (
-                receiver.counter,
-                receiver.cls,
-                receiver.confidence / 65535,
-                widths[min(receiver.next_width, len(widths) - 1)],
+                self._message.counter,
+                cls,
+                confidence / 65535,
+                widths[min(width, len(widths) - 1)],
                 elapsed,
-                receiver.status,
-                detail,
+                status,
+                dumps(detail),
             ),
         )
-        self._answered.set()
-
-    def _on_custody(self):
-        """The gateway has the message, or says why not."""
-        receiver = self._receiver
-        if receiver.status < 2 and not self._custody:
-            self._custody = True
-            self._duration = max(ticks_diff(ticks_ms(), self._started), 1)
-        self._log.event(
-            "custody", '"c":%d,"status":"%s"' % (receiver.counter, CUSTODY_STATUS[receiver.status])
-        )
+        self._under_way = False
+        self._sampling.cancel()

@@ -9,13 +9,13 @@
 
 `log`, `source.order` and `wifi` may be missing; so may `period_ms` (300), `deadline_ms` (1000, how long to wait for an answer
 before the first retry), `retries` (2), `link.bind` (0: any port) and `link.gap_ms` (2, pause between two frames).
-Used once at start; the agent then drops this module to have its memory back.
+Used at start; then this module is dropped.
 """
 
 import json
 from binascii import unhexlify
 
-from .errors import SettingsError
+from .errors import refuse
 
 FORMAT = 1
 
@@ -26,11 +26,11 @@ def load(path):
         with open(path) as file:
             text = file.read()
     except OSError:
-        raise SettingsError("there is no " + path, "the device's settings", "enrol the device")
+        refuse("there is no " + path, "the device's settings", "enrol the device")
     try:
         settings = json.loads(text)
     except ValueError:
-        raise SettingsError(path + " is no JSON", "the file that enrolment wrote", "enrol the device anew")
+        refuse(path + " is no JSON", "the file that enrolment wrote", "enrol the device anew")
     return check(settings, path)
 
 
@@ -38,7 +38,7 @@ def check(settings, path="device.json"):
     """Settings as JSON gives them to settings as the agent uses them; SettingsError names the field."""
     top = _Section(settings, path)
     if top.get("format") != FORMAT:
-        raise SettingsError(
+        refuse(
             "%s has format %s" % (path, top.get("format")),
             "format %d" % FORMAT,
             "use the firmware that belongs to it, or enrol the device anew",
@@ -68,7 +68,8 @@ def check(settings, path="device.json"):
         "source": {"path": source.text("path"), "order": source.text("order", "")},
     }
     if out["eui64"] == out["gateway"]:
-        raise SettingsError(path + " has one EUI-64 for device and gateway", "two", "enrol the device anew")
+        refuse(path + " has one EUI-64 for device and gateway", "two", "enrol the device anew")
+    out["wifi"] = None
     if "wifi" in settings:
         wifi = _Section(settings["wifi"], path + " wifi")
         out["wifi"] = {"ssid": wifi.text("ssid"), "key": wifi.text("key")}
@@ -78,7 +79,7 @@ def check(settings, path="device.json"):
 class _Section:
     def __init__(self, values, name):
         if not isinstance(values, dict):
-            raise SettingsError(name + " is missing or no object", "an object", "see firmware/config.py")
+            refuse(name + " is missing or no object", "an object", "see firmware/config.py")
         self._values = values
         self._name = name
 
@@ -89,8 +90,10 @@ class _Section:
         shown = "a secret" if key in ("root", "key") else repr(value)
         if value is None:
             shown = "missing"
-        raise SettingsError(
-            "%s: %s is %s" % (self._name, key, shown), expected, "correct device.json, or enrol the device anew"
+        refuse(
+            "%s: %s is %s" % (self._name, key, shown),
+            expected,
+            "correct device.json, or enrol the device anew",
         )
 
     def hex(self, key, length):

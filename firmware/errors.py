@@ -1,13 +1,10 @@
-"""What a person who sets up a device can meet."""
+"""What a person who sets up a device can meet: one class, so that the start can tell it from a mistake in the code."""
 
 
 class SettingsError(Exception):
     """A file on the device is not as it must be: what is wrong, what was expected, what to do."""
 
-    def __init__(self, what, expected="", remedy=""):
-        text = what
-        if expected:
-            text += "; expected " + expected
-        if remedy:
-            text += ". To mend it: " + remedy
-        super().__init__(text)
+
+def refuse(what, expected, remedy):
+    """Raise a SettingsError that says all three."""
+    raise SettingsError("%s; expected %s. To mend it: %s" % (what, expected, remedy))

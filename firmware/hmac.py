@@ -1,46 +1,31 @@
 """HMAC-SHA256 (RFC 2104) on what boards have: `hashlib.sha256` without `copy()`, and no hmac module.
 
-    mac = Hmac(key)
-    mac.digest(b"what", b"is authenticated")    # 32 bytes
+key = pad(secret)                               # once
+mac = digest(key, b"what", b"is authenticated")  # 32 bytes
 """
 
 from hashlib import sha256
 
 
-class Hmac:
-    """A key, padded once. One object serves any number of messages, one after another."""
-
-    def __init__(self, key):
-        if len(key) > 64:
-            key = sha256(key).digest()
-        inner = bytearray(64)
-        inner[: len(key)] = key
-        outer = bytearray(inner)
-        for i in range(64):
-            inner[i] ^= 0x36
-            outer[i] ^= 0x5C
-        self._inner = bytes(inner)
-        self._outer = bytes(outer)
-
-    def digest(self, *parts):
-        """The 32 bytes of the MAC over the parts, one after another; a part is any buffer."""
-        h = sha256(self._inner)
-        for part in parts:
-            h.update(part)
-        outer = sha256(self._outer)
-        outer.update(h.digest())
-        return outer.digest()
+def pad(secret):
+    """(inner, outer): a secret of at most 64 bytes, ready for any number of messages."""
+    secret = secret + bytes(64 - len(secret))
+    return bytes([byte ^ 0x36 for byte in secret]), bytes([byte ^ 0x5C for byte in secret])
 
 
-def hmac_sha256(key, *parts):
-    return Hmac(key).digest(*parts)
+def digest(key, *parts):
+    """The MAC over the parts, one after another; a part is any buffer."""
+    h = sha256(key[0])
+    for part in parts:
+        h.update(part)
+    outer = sha256(key[1])
+    outer.update(h.digest())
+    return outer.digest()
 
 
-def same(a, b):
-    """Whether two buffers are equal, in a time that does not tell where they differ."""
-    if len(a) != len(b):
-        return False
+def same(a, b, length):
+    """Whether two buffers start with the same bytes, in a time that does not tell where they differ."""
     difference = 0
-    for i in range(len(a)):
+    for i in range(length):
         difference |= a[i] ^ b[i]
-    return difference == 0
+    return not difference

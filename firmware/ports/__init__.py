@@ -1,10 +1,10 @@
-"""What differs between boards, one module per port, found by what the Python at hand offers.
+"""What differs between boards, one module per port, found by what the Python at hand offers. Used at start.
 
 A port has
 - `unique_id() -> bytes`: the chip's own number, or b"" where there is none; enrolment makes an EUI-64 of it;
 - `connect(wifi)`: bring the network up, with the settings' `wifi` section or None; OSError where that fails;
-- `Store(directory)`: small files that must survive a power cut: `read(name)`, `write(name, data)`;
-- `open_log(path)`: a text file whose lines outlive the program, one `write` a line.
+- `flush(file)`: return once what was written to the file is on the medium;
+- `open_log(path)`: (file, write): a text file, and what puts a line into it that outlives the program.
 """
 
 

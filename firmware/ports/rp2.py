@@ -1,25 +1,17 @@
-"""RP2040 and RP2350. `machine.unique_id()` is the 8-byte number of the flash chip; boards without Wi-Fi have no `network`.
+"""RP2040 and RP2350. `machine.unique_id()` is the flash chip's number, 8 bytes; boards without Wi-Fi have no `network`.
 
-The CYW43 chip's default power saving adds delay to what the board receives; 0xA11140 turns it off (Pico W documentation).
+The CYW43 chip's default power saving delays what the board receives; 0xA11140 turns it off (Pico W documentation).
 """
 
 from machine import unique_id  # noqa: F401
 
-from . import files
+from .littlefs import flush, open_log  # noqa: F401
 
 _PM_NONE = 0xA11140
 
 
 def connect(wifi):
     if wifi:
-        from .wlan import connect
+        from . import wlan
 
-        connect(wifi, _PM_NONE)
-
-
-def Store(directory):
-    return files.Store(directory, files.flush)
-
-
-def open_log(path):
-    return files.CommittedLog(path)
+        wlan.connect(wifi, _PM_NONE)

@@ -1,6 +1,6 @@
 """Linux: MicroPython's unix port, and CPython. The system has the network; a program has no number of its own."""
 
-from . import files
+import os
 
 
 def unique_id():
@@ -11,13 +11,14 @@ def connect(wifi):
     """Nothing to do: the system brought the network up."""
 
 
-def Store(directory):
-    return files.Store(directory, files.flush)
+def flush(file):
+    """On MicroPython flush is fsync; CPython's only empties the buffer."""
+    file.flush()
+    if hasattr(os, "fsync"):
+        os.fsync(file.fileno())
 
 
 def open_log(path):
     """MicroPython writes through; CPython is told to at each line."""
-    try:
-        return open(path, "a", buffering=1)
-    except TypeError:
-        return open(path, "a")
+    file = open(path, "a") if not hasattr(os, "fsync") else open(path, "a", buffering=1)
+    return file, file.write

@@ -8,12 +8,11 @@ from ..compat import ticks_diff, ticks_ms
 _TIMEOUT_MS = 20000
 
 
-def connect(wifi, power_save=None):
-    """Join the access point; OSError after 20 s. power_save: the value for WLAN.config(pm=...), None leaves it."""
+def connect(wifi, power_save):
+    """Join the access point; OSError after 20 s. power_save: the value for WLAN.config(pm=...)."""
     wlan = network.WLAN(network.STA_IF)
     wlan.active(True)
-    if power_save is not None:
-        wlan.config(pm=power_save)
+    wlan.config(pm=power_save)
     if wlan.isconnected():
         return
     wlan.connect(wifi["ssid"], wifi["key"])

@@ -1,0 +1,177 @@
+"""The whole device, as a process, against the formats and keys of the other rooms."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware.receiver import Receiver
+from tests.firmware.loopback import Arrived, Hub, log, start, write_device
+from tests.headgen import WIDTHS, random_head
+from wire import rans
+from wire.reply import Answer, CustodyStatus
+
+SHAPE = (12, 12, 1)
+LAYERS = ((0, 2, 8), (1, 1, 8), (2, 1, 8))
+HEAP = "128k"
+
+
+@pytest.fixture
+def hub():
+    made = Hub()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def head():
+    """Random weights, and tables that code each symbol in about 4 bits."""
+    made = random_head(5, SHAPE, LAYERS)
+    for width in made.widths:
+        width.freqs[:] = np.array([200] * 8 + [312] * 8)
+    return made
+
+
+def of(lines: list[dict[str, object]], event: str) -> list[dict[str, object]]:
+    return [line for line in lines if line["e"] == event]
+
+
+@pytest.mark.parametrize("heap", [HEAP, None], ids=["micropython", "cpython"])
+def test_every_sample_arrives_as_logged_and_is_answered(tmp_path: Path, hub: Hub, head, heap):
+    """Symbols, widths, counters and seals are right; widths that the answers command apply to the next sample."""
+    write_device(tmp_path, head.emit(), SHAPE, hub.port)
+    hub.reply = lambda hub, message: hub.answer(message.counter, Answer(message.counter % 4, cls=3))
+    assert hub.serve(start(tmp_path, 2, heap)) == ""
+    lines = log(tmp_path)
+    sent, answers = of(lines, "sent"), of(lines, "answer")
+    assert len(sent) == len(answers) == len(hub.arrived) >= 20
+    assert lines[0]["e"] == "start"
+    assert lines[0]["widths"] == [250, 500, 750, 1000]
+    assert lines[-1]["e"] == "end"
+    camera = np.frombuffer((tmp_path / "camera.bin").read_bytes()[12:], np.uint8).reshape(-1, *SHAPE)
+    width = 0
+    for line, answer, message in zip(sent, answers, hub.arrived, strict=True):
+        assert line["c"] == answer["c"] == message.counter
+        assert line["w"] == round(1000 * WIDTHS[width])
+        assert message.header.width == width
+        made = head.widths[width]
+        symbols = head.run(camera[line["img"]][None], width)[0]
+        tables = rans.Tables(made.freqs.astype(np.uint16), made.index.astype(np.uint8))
+        np.testing.assert_array_equal(rans.decode(message.coded, tables), symbols)
+        assert line["bytes"] == len(message.coded)
+        assert line["frames"] == len(message.frames)
+        assert line["sealed"] == hashlib.sha256(message.sealed).hexdigest()[:16]
+        assert message.header.model_tag == lines[0]["model"]
+        assert answer["cls"] == 3
+        width = message.counter % 4
+        assert answer["next"] == round(1000 * WIDTHS[width])
+    assert [line["c"] for line in sent] == list(range(1, len(sent) + 1))
+    reports = [message.header.report for message in hub.arrived]
+    assert reports[0].duration_ms == 0
+    for report, answer in zip(reports[1:], answers, strict=False):
+        assert report.duration_ms == max(answer["ms"], 1)
+        assert report.retries == 0
+
+
+def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path: Path, hub: Hub, head):
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=60, retries=2)
+
+    def reply(hub: Hub, message: Arrived) -> list[bytes]:
+        if message.counter == 3:
+            return []
+        attempts = sum(other.counter == message.counter for other in hub.arrived)
+        return (
+            hub.answer(message.counter, Answer(3)) if attempts == (2 if message.counter == 2 else 1) else []
+        )
+
+    hub.reply = reply
+    hub.serve(start(tmp_path, 1.5, HEAP))
+    lines = log(tmp_path)
+    by_counter: dict[int, list[Arrived]] = {}
+    for message in hub.arrived:
+        by_counter.setdefault(message.counter, []).append(message)
+    assert [len(by_counter[counter]) for counter in (1, 2, 3)] == [1, 2, 3]
+    for messages in by_counter.values():
+        assert all(message.frames == messages[0].frames for message in messages)
+    assert [line["a"] for line in of(lines, "sent") if line["c"] == 3] == [0, 1, 2]
+    assert [line["c"] for line in of(lines, "lost")] == [3]
+    widths = {line["c"]: line["w"] for line in of(lines, "sent")}
+    assert [widths[c] for c in (1, 2, 3, 4, 5, 6)] == [250, 1000, 1000, 750, 750, 1000]
+    assert by_counter[3][0].header.report.retries == 1
+    assert by_counter[4][0].header.report.retries == 2
+    assert by_counter[4][0].header.report.duration_ms >= 60 + 120 + 240
+
+
+def test_custody_stops_retries_but_not_the_wait(tmp_path: Path, hub: Hub, head):
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=80)
+    hub.reply = lambda hub, message: (
+        hub.custody(message.counter, CustodyStatus.COMMITTED)
+        + (hub.answer(message.counter) if message.counter > 1 else [])
+    )
+    hub.serve(start(tmp_path, 0.5, HEAP))
+    lines = log(tmp_path)
+    assert [line["a"] for line in of(lines, "sent") if line["c"] == 1] == [0]
+    assert of(lines, "custody")[0] == {
+        "t": of(lines, "custody")[0]["t"],
+        "e": "custody",
+        "c": 1,
+        "status": "committed",
+    }
+    assert not of(lines, "lost")
+    assert of(lines, "answer")[0]["c"] == 2
+
+
+def test_a_downlink_under_attack(tmp_path: Path, hub: Hub, head):
+    """Answers of two and more fragments, and every forgery of them an attacker on the air can make: nothing forged is
+    accepted, everything has its reason, and the heap stays what it was."""
+    write_device(tmp_path, head.emit(), SHAPE, hub.port)
+    details = "".join(chr(97 + i % 26) for i in range(300))
+    forged = 0
+
+    def reply(hub: Hub, message: Arrived) -> list[bytes]:
+        nonlocal forged
+        answer = Answer(2, cls=message.counter, detail=details[: 100 + message.counter % 3 * 90])
+        frames = hub.answer(message.counter, answer)
+        assert len(frames) >= 2
+        first, *rest = frames
+        lie = hub.answer(message.counter, Answer(0, cls=9999, detail="x" * len(answer.detail)))
+        stranger = hub.reply_frames(message.counter, bytes(range(150)), key=bytes(32))
+        flipped = [frame[:-1] + bytes((frame[-1] ^ 1,)) for frame in frames]
+        elsewhere = [frame[:5] + b"\x55" + frame[6:] for frame in frames]
+        bad = [*stranger, *flipped, *elsewhere, first[:-7], rest[0][:30], rest[0][:24]]
+        forged += len(bad) + 2 * len(lie[1:])
+        # Lies after the genuine first fragment carry the right tag, size and offset, yet the wrong bytes.
+        return [*bad, first, *lie[1:], *reversed(rest[:-1]), *lie[1:], first, *rest[:-1], rest[-1], *frames]
+
+    hub.reply = reply
+    hub.serve(start(tmp_path, 4, HEAP))
+    lines = log(tmp_path)
+    answers = of(lines, "answer")
+    assert len(answers) == len(of(lines, "sent")) >= 10
+    for answer in answers:
+        assert answer["cls"] == answer["c"]
+        assert answer["detail"] == details[: 100 + answer["c"] % 3 * 90]
+    counts = of(lines, "rx")[-1]
+    fragments = sum(2 + answer["c"] % 3 for answer in answers)
+    assert counts["accepted"] == fragments
+    rejected = counts["rejected"]
+    assert set(rejected) >= {
+        "bad-mac",
+        "bad-tag",
+        "duplicate",
+        "foreign",
+        "bad-size",
+        "truncated",
+        "no-first",
+    }
+    assert sum(rejected.values()) >= forged - len(answers)
+
+
+def test_the_receiver_keeps_within_two_kilobytes():
+    keys = (bytes(64), bytes(64))
+    receiver = Receiver(bytes(8), bytes(8), 0, keys, None, (bytes(18), bytes(36)))
+    held = [value for value in vars(receiver).values() if isinstance(value, bytes | bytearray | memoryview)]
+    assert sum(len(value) for value in held) + sum(map(len, keys)) + 8 * len(vars(receiver)) <= 2048
