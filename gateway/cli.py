@@ -172,9 +172,11 @@ def _ask(admin: Path | None, path: str) -> Any:
     """What the running gateway answers to GET `path`. Raises AdminError."""
     import httpx  # noqa: PLC0415
 
-    from gateway.settings import load  # noqa: PLC0415
+    from gateway.settings import SERVICE_SOCKET, load  # noqa: PLC0415
 
     where = admin or load().admin_socket()
+    if admin is None and not where.exists() and SERVICE_SOCKET.exists():
+        where = SERVICE_SOCKET
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(where)), timeout=5.0) as client:
             response = client.get("http://gateway" + path)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 #: Messages remembered.
@@ -38,4 +39,4 @@ class Journal:
     def since(self, seq: int) -> list[Delivered]:
         """Those after `seq`, oldest first; older ones than the ring holds are gone."""
         count = min(len(self._ring), max(0, self.seq - seq))
-        return [self._ring[i] for i in range(len(self._ring) - count, len(self._ring))]
+        return list(islice(self._ring, len(self._ring) - count, None))

@@ -23,6 +23,9 @@ from gateway.links.zep import parse_endpoint
 
 PREFIX = "SLIMWIRE_GATEWAY__"
 
+#: Where the installed service has its admin socket (`gateway.unit`: RuntimeDirectory=slimwire).
+SERVICE_SOCKET = Path("/run/slimwire/gateway.sock")
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -1,0 +1,122 @@
+"""The service in one process, over a bad radio."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gateway.enrolment import Enrolment
+from gateway.links.base import Received
+from gateway.links.faulty import Faults, FaultyLink
+from gateway.service import Service
+from gateway.settings import load
+from security.chain import KeyedChain
+from security.trust import PaperTrust
+from tests.gateway.kit import Node, save_registry, sealed_bytes
+from tests.gateway.test_downlink import hear
+from wire.batch import AnswerItem, Verdict, emit_response, parse_request
+from wire.ieee802154 import MacFrame
+
+NODES = [Node(1), Node(2), Node(3)]
+MESSAGES = 25
+
+
+class Radio:
+    """Devices that repeat each message until its answer was heard, and then send the next one."""
+
+    description = "devices"
+
+    def __init__(self) -> None:
+        self.counters: Counter[str] = Counter()
+        self.counter = {node.eui: 1 for node in NODES}
+        self.answers: dict[tuple[bytes, int], bytes] = {}
+        self._partial: dict[bytes, list[bytes]] = {}
+        self._queue: asyncio.Queue[Received] = asyncio.Queue()
+        self.done = asyncio.Event()
+
+    def transmit(self, now: float) -> None:
+        for node in NODES:
+            counter = self.counter[node.eui]
+            if counter <= MESSAGES:
+                for frame in node.frames(counter, sealed_bytes(counter * 30, node.number)):
+                    self._queue.put_nowait(Received(frame, None, 255, now))
+
+    async def receive(self) -> Received:
+        return await self._queue.get()
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            mac = MacFrame.parse(frame)
+        except ValueError:
+            return  # corrupted on its way
+        (node,) = [node for node in NODES if node.eui == mac.dst]
+        counter, sealed = hear([frame], node)
+        self.answers[(node.eui, counter)] = sealed
+        if counter == self.counter[node.eui]:
+            self.counter[node.eui] += 1
+        if min(self.counter.values()) > MESSAGES:
+            self.done.set()
+
+    def learn(self, source: bytes, origin: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Edge:
+    """Checks that it is given what a device sealed, and answers a message the same way every time."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[bytes, int]] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        answers = []
+        for item in parse_request(body):
+            (node,) = [node for node in NODES if node.eui == item.device]
+            assert item.sealed == sealed_bytes(item.counter * 30, node.number)
+            again = (item.device, item.counter) in self.seen
+            self.seen.add((item.device, item.counter))
+            word = Verdict.ALREADY if again else Verdict.ANSWERED
+            answers.append(AnswerItem(*item[:3], word, sealed_bytes(40, item.counter)))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": emit_response(answers)})
+
+
+async def test_over_a_bad_radio_every_message_arrives_unharmed_and_every_answer_with_it(
+    tmp_path: Path,
+) -> None:
+    radio, edge = Radio(), Edge()
+    link = FaultyLink(radio, 7, Faults(loss=0.1, duplicate=0.1, corrupt=0.1, reorder=0.1), hold=0.005)
+    path = save_registry(tmp_path / "registry.json", *NODES)
+    settings = load(edge="http://edge", downlink={"gap": 0.0}, uplink={"age": 0.0})
+    service = Service(
+        settings,
+        KeyedChain(),
+        PaperTrust(),
+        link,
+        Enrolment(path, create=False),
+        transport=httpx.ASGITransport(edge),
+    )
+    running = asyncio.create_task(service.run())
+    now = time.monotonic()
+    while not radio.done.is_set():
+        assert not running.done()
+        now += 1.0  # by the devices' clock a second passes, so that copies are retries
+        radio.transmit(now)
+        await asyncio.sleep(0.03)
+    running.cancel()
+    everything = {(node.eui, counter) for node in NODES for counter in range(1, MESSAGES + 1)}
+    assert edge.seen == everything
+    assert {key: sealed_bytes(40, key[1]) for key in everything} == radio.answers
+    assert service.rejected().keys() >= {"malformed-frame", "duplicate"}
+    assert service.receiver.memory_used <= service.receiver.memory_bound
+    # Corruption is noise, not evidence: what the trust engine saw is good.
+    assert {change.cause for node in NODES for change in service.trust.history(node.eui)} == {"answered"}
