@@ -24,6 +24,7 @@ from wire.frag import Frag1, FragN
 from wire.ieee802154 import FCS_SIZE, FrameKind, MacFrame
 from wire.ipv6 import HEADER_SIZE, ICMPV6, TCP, UDP, UDP_HEADER_SIZE, Ipv6Header, UdpHeader, checksum_is_good
 from wire.reassembly import Reassembler
+from wire.rfrag import Rfrag, RfragAck
 
 _ETHERTYPE_IPV4, _ETHERTYPE_IPV6, _ETHERTYPE_802154 = 0x0800, 0x86DD, 0x809A
 _ETHERTYPES_VLAN = (0x8100, 0x88A8)
@@ -216,10 +217,10 @@ class Dissector:
             self._collect(found, now, (src, dst, later.size, later.tag), later.offset, later.payload)
         elif dispatch & 0xFE == 0xE8:
             found.layers.append("6lowpan.rfrag")
-            _need(data, 6, "RFRAG header")
+            Rfrag.parse(data)
         elif dispatch & 0xFE == 0xEA:
             found.layers.append("6lowpan.rfrag-ack")
-            _need(data, 6, "RFRAG-ACK")
+            RfragAck.parse(data)
         else:
             self._datagram(found, self._headers(found, data, src, dst, None))
 

@@ -71,7 +71,7 @@ def test_other_frames_are_named(kind: FrameKind, layers: list[str]) -> None:
     ("payload", "layers"),
     [
         ("0011", ["6lowpan.nalp"]),
-        ("e80100080030", ["6lowpan.rfrag"]),
+        ("e80100020030" + "7e33", ["6lowpan.rfrag"]),
         ("eb0180000000", ["6lowpan.rfrag-ack"]),
         ("b1000100027a333b", ["6lowpan.mesh", "6lowpan.iphc", "ipv6"]),
         ("bf20000100025007" + "7a333b", ["6lowpan.mesh", "6lowpan.bc0", "6lowpan.iphc", "ipv6"]),
@@ -104,6 +104,7 @@ def test_mesh_addresses_are_the_ones_that_count() -> None:
         ("50", "truncated"),
         ("5001", "truncated"),
         ("e801", "truncated"),
+        ("e80100080030", "frag-length"),
         ("4160", "truncated"),
         ("41" + "60000000000a3b40" + "00" * 32 + "aa", "ipv6-length"),
         ("41" + "4000000000003b40" + "00" * 32, "ipv6-version"),
