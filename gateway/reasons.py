@@ -26,7 +26,7 @@ class Reason(StrEnum):
 
     # Frames.
     MALFORMED_FRAME = "malformed-frame", "Not a whole 802.15.4 data frame, or its FCS is wrong."
-    NOT_OURS = "not-ours", "A frame for another address or PAN; no evidence against anyone."
+    NOT_OURS = "not-ours", "A frame for another address or PAN, or no data frame; no evidence against anyone."
     MALFORMED_LOWPAN = (
         "malformed-lowpan",
         "6LoWPAN headers that promise bytes that are not there, or are not supported.",

@@ -151,6 +151,7 @@ class Receiver:
         verifier: decides whether fragments are genuine.
         trust: grants bytes of the shared remainder; told of authenticated evidence.
         limits: bounds.
+        pan: the one PAN to listen in; None takes frames of any, and answers go where a message came from.
 
     Raises:
         GatewayError: the registry's reserves do not fit `limits.memory`.
@@ -169,6 +170,8 @@ class Receiver:
         verifier: ChainVerifier,
         trust: TrustEngine,
         limits: Limits | None = None,
+        *,
+        pan: int | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.trust = trust
@@ -181,6 +184,7 @@ class Receiver:
         self.budget = Budget(self.limits, 0)
         self.peers: dict[bytes, Peer] = {}
         self._verifier = verifier
+        self._pan = pan
         self._active: set[bytes] = set()
         self.update(registry)
 
@@ -231,7 +235,7 @@ class Receiver:
             mac = MacFrame.parse(frame)
         except WireError:
             return [self._reject(Reason.MALFORMED_FRAME, None, now)]
-        if mac.dst != self.gateway or mac.kind is not FrameKind.DATA:
+        if mac.dst != self.gateway or mac.kind is not FrameKind.DATA or self._pan not in (None, mac.pan):
             return [self._reject(Reason.NOT_OURS, None, now)]
         source = mac.src
         peer = self.peers.get(source) if source is not None else None

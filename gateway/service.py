@@ -82,6 +82,7 @@ class Service:
                 rate=own.rate,
                 burst=own.burst,
             ),
+            pan=settings.pan,
         )
         up, down = settings.uplink, settings.downlink
         #: Reasons met after admission; the receiver and the link have counters of their own.

@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     channel: int = Field(
         default=26, ge=0, le=26, description="802.15.4 channel named in outgoing ZEP packets"
     )
+    pan: int | None = Field(
+        None,
+        ge=0,
+        le=0xFFFF,
+        description="the one PAN to listen in; none: any",
+    )
     edge: str = Field("http://127.0.0.1:8080", description="base URL of the edge server")
     registry: Path | None = Field(None, description="registry.json; none: the one in the state directory")
     state: Path | None = Field(None, description="state directory; none: see `state_directory`")

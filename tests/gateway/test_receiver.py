@@ -6,6 +6,9 @@ import pytest
 
 from gateway.admission import Limits
 from gateway.reasons import Reason
+from gateway.receiver import Receiver
+from security.chain import KeyedChain
+from security.trust import PaperTrust
 from tests.gateway.kit import (
     GATEWAY,
     PAN,
@@ -83,6 +86,14 @@ def test_frames_for_others_and_frames_without_data_are_not_ours(node: Node) -> N
     other = node.carry(node.slices(1, b"x" * 20), 1, dst=bytes.fromhex("0200000000000002"))
     ack = MacFrame(FrameKind.ACK, 1, None, None, None, b"").emit()
     assert reasons(feed(target, [*other, ack])) == ["not-ours", "not-ours"]
+
+
+def test_a_gateway_of_one_pan_hears_no_other(node: Node) -> None:
+    frame = MacFrame.parse(node.frames(1, b"x" * 20)[0])
+    frame.pan = PAN + 1
+    target = Receiver(registry(node), KeyedChain(), PaperTrust(), pan=PAN)
+    assert reasons(target.on_frame(frame.emit(), 0.0)) == ["not-ours"]
+    assert len(accepted(feed(target, node.frames(1, b"x" * 20)))) == 1
 
 
 @pytest.mark.parametrize("frame", [b"", b"\x41", b"\x41\x88\x01", b"\xff" * 127, bytes(128), bytes(300)])
