@@ -103,7 +103,8 @@ class Head:
             raise HeadError(
                 "image of %d bytes, expected %d x %d x %d" % (len(image), height, width, channels)
             )
-        arena, weights, section, plan = self.arena, self.weights, self.section, self._plan
+        arena, weights = self.arena, self.weights  # two by two: four would make a tuple
+        section, plan = self.section, self._plan
         for p in range(0, len(plan), _STEP):
             kind = plan[p]
             if kind == _PLACE:
