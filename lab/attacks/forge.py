@@ -51,7 +51,7 @@ class Forger:
         early: how many times each later fragment is forged when a first one is overheard.
     """
 
-    def __init__(self, seed: int, early: int = 2) -> None:
+    def __init__(self, seed: int, early: int = 4) -> None:
         self._rng = random.Random(f"forger {seed}")
         self._early = early
         self._heard: deque[bytes] = deque(maxlen=_REMEMBERED)
@@ -74,7 +74,7 @@ class Forger:
         return self._at_whole(mac, part) + out
 
     def _replay(self) -> list[Forged]:
-        if len(self._heard) < _REMEMBERED // 8 or self._rng.random() > 0.15:
+        if len(self._heard) < _REMEMBERED // 8 or self._rng.random() > 0.08:
             return []
         return [Forged("replay", self._rng.choice(self._heard))]
 
@@ -133,6 +133,8 @@ class Forger:
         try:
             first = FirstSlice.parse(part.payload, len(part.payload))
         except WireError:
+            return []
+        if self._rng.random() > 0.5:
             return []
         down = _prefix(first)
         kinds = ["altered", "next-counter"] + (["fragments"] if down else [])

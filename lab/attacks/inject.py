@@ -1,10 +1,10 @@
 """The outsider as a process: it overhears the air and injects what `lab.attacks.forge` makes of it.
 
-It has a radio and no key. What is urgent (worth nothing once a datagram is complete) goes out at once, the
-rest after it; a token bucket of `rate` frames/s and `burst` frames bounds both, and what finds no token is
-dropped, oldest first. Each frame it sends is logged as one JSON line, `{"t", "kind", "sha", "payload"}`:
-seconds since it began, the kind, the first 16 hex digits of the SHA-256 of the frame, and the frame's MAC
-payload in hex.
+It has a radio and no key. What is urgent (worth nothing once a datagram is complete) goes out at once or not
+at all, the rest when there is time; a token bucket of `rate` frames/s and `burst` frames bounds both, and
+half of it is kept for what is urgent. Each frame it sends is logged as one JSON line, `{"t", "kind", "sha",
+"payload"}`: seconds since it began, the kind, the first 16 hex digits of the SHA-256 of the frame, and the
+frame's MAC payload in hex.
 
 Run it with `python -m lab.attacks.inject '<settings as JSON>'`; the fields are those of `Settings`. It prints
 `{"ready": true}` once it is on the air. SIGTERM ends it.
@@ -38,7 +38,7 @@ class Settings:
     log: str
     rate: float = 40.0
     burst: float = 12.0
-    early: int = 2
+    early: int = 4
 
     def to_json(self) -> str:
         """As the command line takes it."""
@@ -64,11 +64,11 @@ class Bucket:
         self._tokens = burst
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token, if there is one."""
+    def take(self, now: float, spare: float = 0.0) -> bool:
+        """Take a token, if there is one and `spare` are left after it."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < 1 + spare:
             return False
         self._tokens -= 1
         return True
@@ -82,6 +82,7 @@ class Attacker(asyncio.DatagramProtocol):
         self._began = self._loop.time()
         self._forger = Forger(settings.seed, settings.early)
         self._bucket = Bucket(settings.rate, settings.burst, 0.0)
+        self._reserve = settings.burst / 2
         self._patience = 1 / settings.rate
         self._waiting: deque[Forged] = deque(maxlen=_WAITING)
         self._log = log
@@ -105,7 +106,7 @@ class Attacker(asyncio.DatagramProtocol):
         now = [forged for forged in made if forged.urgent]
         self._waiting.extend(forged for forged in made if not forged.urgent)
         for forged in now:
-            if not self._inject(forged):
+            if not self._inject(forged, 0.0):
                 break
         self._drain()
 
@@ -113,7 +114,7 @@ class Attacker(asyncio.DatagramProtocol):
         """The air is gone or not there yet: nothing to attack."""
 
     def _drain(self) -> None:
-        while self._waiting and self._inject(self._waiting[-1]):
+        while self._waiting and self._inject(self._waiting[-1], self._reserve):
             self._waiting.pop()
         if self._waiting and self._timer is None:
             self._timer = self._loop.call_later(self._patience, self._wake)
@@ -122,10 +123,10 @@ class Attacker(asyncio.DatagramProtocol):
         self._timer = None
         self._drain()
 
-    def _inject(self, forged: Forged) -> bool:
+    def _inject(self, forged: Forged, spare: float) -> bool:
         assert self._transport is not None
         now = self._loop.time() - self._began
-        if not self._bucket.take(now):
+        if not self._bucket.take(now, spare):
             return False
         self._seq += 1
         self._transport.sendto(ZepFrame(26, 0xDEAD, 255, self._seq, forged.frame).emit())
@@ -146,7 +147,7 @@ async def attack(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with Path(settings.log).open("w", encoding="utf-8") as log:
+    with Path(settings.log).open("w", encoding="utf-8") as log:  # noqa: ASYNC230 (before anything runs)
         transport, _ = await loop.create_datagram_endpoint(
             lambda: Attacker(settings, log), remote_addr=(settings.host, settings.port)
         )

@@ -1,4 +1,7 @@
-"""The demo's devices: enrolled as any device is, in directories that MicroPython takes for a board's file system."""
+"""The demo's devices.
+
+Enrolled as any device is, in directories that MicroPython takes for a board's file system.
+"""
 
 import random
 from dataclasses import dataclass
@@ -39,8 +42,8 @@ def enrol(
 ) -> list[Home]:
     """Make `count` devices in directories of `site`, which gets both registries.
 
-    Root secrets are random; addresses are not. The images come in an order that the seed decides, dealt out in
-    turn, so that no image comes twice, on whichever device, before each came once.
+    Root secrets are random; addresses are not. The images come in an order that the seed decides, dealt out
+    in turn, so that no image comes twice, on whichever device, before each came once.
 
     Args:
         site: an existing directory without a site in it.

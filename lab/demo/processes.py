@@ -34,11 +34,12 @@ class TierError(SlimwireError):
 
 @dataclass
 class Child:
-    """One running part. `log` holds its stdout and stderr."""
+    """One running part. `log` holds its stdout and stderr; `ends`: it may end by itself, with status 0."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    ends: bool = False
 
     @property
     def alive(self) -> bool:
@@ -76,6 +77,8 @@ class Family:
         command: Sequence[str],
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        *,
+        ends: bool = False,
     ) -> Child:
         """Start `command` (first item.
 
@@ -96,7 +99,7 @@ class Family:
                 )
             except OSError as error:
                 raise TierError(f"cannot start {name}: {error}", remedy=f"look at {command[0]}") from error
-        child = Child(name, process, log)
+        child = Child(name, process, log, ends)
         self.children.append(child)
         return child
 
@@ -121,10 +124,11 @@ class Family:
             time.sleep(0.05)
 
     def check(self) -> None:
-        """Raises TierError if a child has ended with an error."""
+        """Raises TierError if a child has ended that should not have."""
+
         for child in self.children:
             status = child.process.poll()
-            if status not in (None, 0):
+            if status is not None and not (child.ends and status == 0):
                 raise TierError(
                     f"{child.name} ended with status {status} in the middle of the run\n{child.tail()}",
                     remedy=f"the whole log is {child.log}",

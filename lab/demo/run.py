@@ -25,6 +25,7 @@ from lab.demo.processes import Child, Family, TierError, free_tcp_port, interrup
 from lab.demo.report import Air, Delivered, DeviceLog, LogReader
 from lab.demo.view import Device, State, View
 from lab.sim import air
+from lab.sim import trace as traces
 from models.bundle import Bundle
 from slimwire.errors import SlimwireError
 
@@ -56,9 +57,9 @@ class Plan:
     low: float = 60.0
     high: float = 250.0
     speed: float = 4.0
-    deadline_ms: int = 150
-    pace: Pace = field(default_factory=lambda: Pace(period_ms=200, deadline_ms=1000, retries=3, gap_ms=4))
-    attack_rate: float = 45.0
+    deadline_ms: int = 300
+    pace: Pace = field(default_factory=lambda: Pace(period_ms=250, deadline_ms=1000, retries=3, gap_ms=15))
+    attack_rate: float = 32.0
 
 
 def run(plan: Plan, view: View) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def run(plan: Plan, view: View) -> dict[str, Any]:
         KeyboardInterrupt: after SIGINT, SIGTERM or SIGHUP. In every case all processes have ended.
     """
     bundle = Bundle.load(plan.bundle)
+    traces.load(plan.trace)
     directory = Path(tempfile.mkdtemp(prefix="slimwire-demo-"))
     keep = False
     try:
@@ -99,6 +101,8 @@ class _Run:
         self._widths = {round(item["width"] * 1000): float(item["top1"]) for item in bundle.widths}
         self._env = {"PYTHONPATH": str(Path(slimwire.__file__).parent.parent), "PYTHONUNBUFFERED": "1"}
         self._air = Air()
+        self._air_lines = LogReader(directory / "air.jsonl")
+
         self._rate = 0.0
         self._forged: Counter[str] = Counter()
         self._delivered: list[Delivered] = []
@@ -156,14 +160,8 @@ class _Run:
             record=str(self._dir / "air.jsonl"),
         )
         child = self._python("air", "lab.sim.air", settings.to_json())
-        self._family.wait_until(child, lambda: b"\n" in child.log.read_bytes(), _START_SECONDS, "port")
-        try:
-            ports: dict[str, int] = json.loads(child.log.read_bytes().splitlines()[0])
-        except ValueError:
-            self._family.wait_until(child, lambda: False, 1.0, "port")
-            raise
-        self._air_lines = LogReader(self._dir / "air.jsonl")
-        return child, ports
+        self._family.wait_until(child, lambda: "port" in _said(child), _START_SECONDS, "port")
+        return child, _said(child)
 
     def _start_edge(self) -> tuple[Child, str]:
         port = free_tcp_port()
@@ -193,9 +191,8 @@ class _Run:
             _HOST, port, self._plan.seed, str(self._dir / "attacker.jsonl"), rate=self._plan.attack_rate
         )
         child = self._python("attacker", "lab.attacks.inject", settings.to_json())
-        self._family.wait_until(
-            child, lambda: b"ready" in child.log.read_bytes(), _START_SECONDS, "sign of life"
-        )
+        self._family.wait_until(child, lambda: "ready" in _said(child), _START_SECONDS, "sign of life")
+
         return child
 
     def _start_devices(self, homes: list[Home]) -> list[tuple[DeviceLog, LogReader, Child]]:
@@ -206,7 +203,8 @@ class _Run:
         out = []
         for home in homes:
             arguments = [*command, "-m", "firmware.main", str(home.path), str(self._plan.seconds)]
-            child = self._family.start(home.name, arguments, env, cwd=self._dir)
+            child = self._family.start(home.name, arguments, env, cwd=self._dir, ends=True)
+
             out.append((DeviceLog(home.eui.hex()), LogReader(home.log), child))
         for log, reader, child in out:
             self._family.wait_until(child, partial(_started, log, reader), 30.0, "first event")
@@ -336,6 +334,15 @@ def _runtime(library: Path) -> tuple[list[str], dict[str, str]]:
     if program is None:
         return [sys.executable], {"PYTHONPATH": str(library)}
     return [program, "-X", "heapsize=64k"], {"MICROPYPATH": f"{library}:.frozen"}
+
+
+def _said(child: Child) -> dict[str, Any]:
+    """The JSON object in the first line that a process has printed; empty while there is none."""
+    try:
+        value = json.loads(child.log.read_bytes().partition(b"\n")[0])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _started(log: DeviceLog, reader: LogReader) -> bool:

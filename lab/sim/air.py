@@ -37,6 +37,8 @@ from wire.pcap import Writer as PcapWriter
 from wire.zep import ZepAck, ZepFrame
 
 Address = tuple[str, int]
+#: A node: whether it is honest, and its address.
+Node = tuple[bool, Address]
 
 _RATE_EVERY = 0.5
 
@@ -52,7 +54,7 @@ class Settings:
     high: float = 250.0
     speed: float = 4.0
     loss: LossModel = field(default_factory=LossModel)
-    attacker_weight: float = 4.0
+    attacker_weight: float = 8.0
     host: str = "127.0.0.1"
     port: int = 0
     attacker_port: int = 0
@@ -97,7 +99,7 @@ class Air:
         )
         self._began = loop.time()
         self._first_frame: float | None = None
-        self._medium = Medium(self.rate, settings.loss, settings.seed)
+        self._medium: Medium[Node] = Medium(self.rate, settings.loss, settings.seed)
         self._ports: dict[bool, asyncio.DatagramTransport] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._sampler: asyncio.TimerHandle | None = None
@@ -187,9 +189,9 @@ class Air:
             self._hand_over(heard)
         self._arm()
 
-    def _hand_over(self, heard: Heard) -> None:
+    def _hand_over(self, heard: Heard[Node]) -> None:
         flight = heard.flight
-        honest: bool = flight.node[0]  # type: ignore[index]
+        honest = flight.node[0]
         if flight.attempts == 1:
             record = self._pcap.record(time.time_ns(), flight.frame)
             for legit_only, capture in self._captures.items():
@@ -198,9 +200,12 @@ class Air:
         for receiver in heard.receivers:
             self._seq += 1
             packet = ZepFrame(channel=26, device=0, lqi=255, seq=self._seq, frame=flight.frame).emit()
-            to_honest, address = receiver  # type: ignore[misc]
-            self._ports[to_honest].sendto(packet, address)
+            self._send(receiver, packet)
+
         self._record.transmitted(heard, forged=not honest)
+
+    def _send(self, node: Node, packet: bytes) -> None:
+        self._ports[node[0]].sendto(packet, node[1])
 
     def _sample_rate(self) -> None:
         now = self._now()

@@ -20,8 +20,11 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from lab.sim.loss import GilbertElliott, LossModel
+
+N = TypeVar("N", bound=Hashable)
 
 MAX_RETRIES = 3  # macMaxFrameRetries
 _PHY_BYTES = 6
@@ -44,41 +47,41 @@ class Addressed:
 
 
 @dataclass
-class Flight:
+class Flight(Generic[N]):
     """A frame from its first transmission to its last."""
 
     number: int
-    node: Hashable
+    node: N
     frame: bytes
     to: Addressed
     attempts: int = 0
-    heard: set[Hashable] = field(default_factory=set)
+    heard: set[N] = field(default_factory=set)
     #: The addressed node heard it. None if there is none (broadcast, or an address no node has used yet).
     delivered: bool | None = None
 
 
 @dataclass(frozen=True)
-class Heard:
+class Heard(Generic[N]):
     """One transmission's end.
 
     The flight, the nodes that are to be handed the frame now, and whether it was the flight's last.
     """
 
     at: float
-    flight: Flight
-    receivers: tuple[Hashable, ...]
+    flight: Flight[N]
+    receivers: tuple[N, ...]
     last: bool
 
 
 @dataclass
-class _Node:
+class _Node(Generic[N]):
     weight: float
     honest: bool
     fading: GilbertElliott
-    queue: deque[Flight]
+    queue: deque[Flight[N]]
 
 
-class Medium:
+class Medium(Generic[N]):
     """One channel and its nodes.
 
     Args:
@@ -104,15 +107,15 @@ class Medium:
         self._rng = random.Random(f"medium {seed}")
         self._queue = queue
         self._max_nodes = max_nodes
-        self._nodes: dict[Hashable, _Node] = {}
-        self._owner: dict[bytes, Hashable] = {}
+        self._nodes: dict[N, _Node[N]] = {}
+        self._owner: dict[bytes, N] = {}
         self._flights = 0
-        self._on_air: Flight | None = None
+        self._on_air: Flight[N] | None = None
         self._due: float | None = None  # when the transmission ends, or the contention is decided
         self._free_at = 0.0
         self.counters: Counter[str] = Counter()
 
-    def join(self, node: Hashable, now: float, *, weight: float = 1.0, honest: bool = True) -> bool:
+    def join(self, node: N, now: float, *, weight: float = 1.0, honest: bool = True) -> bool:
         """Make `node` known.
 
         Addresses are only ever learned from honest nodes. False if there are too many.
@@ -126,7 +129,7 @@ class Medium:
         self._nodes[node] = _Node(weight, honest, GilbertElliott(self._loss, rng, now), deque())
         return True
 
-    def offer(self, node: Hashable, frame: bytes, to: Addressed, now: float) -> bool:
+    def offer(self, node: N, frame: bytes, to: Addressed, now: float) -> bool:
         """Queue a frame of a node that has joined. False if its queue is full (the frame is dropped)."""
         sender = self._nodes[node]
         if len(sender.queue) >= self._queue:
@@ -150,7 +153,7 @@ class Medium:
         """Frames in all queues and on the air."""
         return sum(len(node.queue) for node in self._nodes.values())
 
-    def step(self, now: float) -> list[Heard]:
+    def step(self, now: float) -> list[Heard[N]]:
         """Do what is due by `now`: transmissions that ended, in order."""
         ended = []
         while self._due is not None and self._due <= now:
@@ -173,7 +176,7 @@ class Medium:
         self._on_air = flight
         self._due = at + self._seconds((_PHY_BYTES + len(flight.frame)) * 8, at)
 
-    def _finish(self, at: float) -> Heard:
+    def _finish(self, at: float) -> Heard[N]:
         flight = self._on_air
         assert flight is not None
         heard = {
@@ -195,7 +198,7 @@ class Medium:
             self._contend(self._free_at)
         return Heard(at, flight, tuple(sorted(heard, key=repr)), not again)
 
-    def _acked(self, flight: Flight) -> bool:
+    def _acked(self, flight: Flight[N]) -> bool:
         if flight.to.destination is None:
             return False
         owner = self._owner.get(flight.to.destination)

@@ -108,7 +108,7 @@ class Record:
         self._out = out
         self._open = OpenDatagrams()
 
-    def transmitted(self, heard: Heard, *, forged: bool) -> None:
+    def transmitted(self, heard: Heard[Any], *, forged: bool) -> None:
         """A transmission has ended.
 
         Keep track of open datagrams, and write a line after a frame's last one.

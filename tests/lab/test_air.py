@@ -107,11 +107,20 @@ async def test_strange_datagrams_are_counted_and_nothing_else_happens(tmp_path):
     assert counted["frames"] == 1
 
 
+def datagrams(path):
+    """Of each UDP datagram tshark finds: length if it was reassembled, checksum status, whether malformed."""
+    fields = ["6lowpan.reassembled.length", "udp.checksum.status", "_ws.malformed"]
+    command = ["tshark", "-r", str(path), "-o", "udp.check_checksum:TRUE", "-Y", "udp", "-T", "fields"]
+    command += [part for field in fields for part in ("-e", field)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line.split("\t") for line in out.splitlines()]
+
+
 @pytest.mark.needs("tshark")
 async def test_tshark_reassembles_what_was_fully_sent_with_good_checksums(tmp_path):
     air = Air(settings(tmp_path, loss=LossModel(good_loss=0.2, bad_loss=0.5)), asyncio.get_running_loop())
     port, attacker_port = await air.start()
-    device, gateway, attacker = await nodes(air, port, port, attacker_port)
+    device, _, attacker = await nodes(air, port, port, attacker_port)
     count = 0
     for counter in range(1, 12):
         for seq, frame in enumerate(frames_of(bytes([counter]) * (60 * (1 + counter % 5)), counter=counter)):
@@ -119,16 +128,10 @@ async def test_tshark_reassembles_what_was_fully_sent_with_good_checksums(tmp_pa
             attacker.send(frame[:-1])
             count += 2
             assert seq < 8
-    while air.counters["frames"] < count:
+    while air.counters["frames"] < count:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     air.close()
-    fields = ["6lowpan.reassembled.length", "udp.checksum.status", "_ws.malformed", "data.len"]
-    out = subprocess.run(
-        ["tshark", "-r", str(tmp_path / "legit.pcap"), "-o", "udp.check_checksum:TRUE", "-Y", "udp", "-T", "fields",
-         *(part for field in fields for part in ("-e", field))],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    rows = [line.split("\t") for line in out.splitlines()]
+    rows = datagrams(tmp_path / "legit.pcap")
     assert len(rows) == 11
     assert {row[1] for row in rows} == {"1"}
     assert {row[2] for row in rows} == {""}

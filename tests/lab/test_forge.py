@@ -67,7 +67,8 @@ def test_every_kind_is_made_and_parses_and_none_is_what_the_sender_made():
     kinds = forged_kinds(messages, seed=3)
     assert set(kinds) == {
         "early-fragment", "copied-manifest", "retagged", "hijacked", "bit-flip", "shifted", "altered",
-        "next-counter", "replay", "down-early-fragment", "down-copied-manifest", "down-retagged", "down-hijacked",
+        "replay", "next-counter", "down-early-fragment", "down-copied-manifest", "down-retagged",
+        "down-hijacked",
         "down-altered", "down-next-counter", "down-fragments",
     }  # fmt: skip
     for kind, pairs in kinds.items():

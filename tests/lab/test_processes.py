@@ -112,7 +112,8 @@ def test_children_do_not_outlive_a_parent_that_is_killed(tmp_path):
     script = (
         "import sys, time; from pathlib import Path; from lab.demo.processes import Family\n"
         f"family = Family(Path({str(tmp_path)!r}))\n"
-        "print(family.start('a', [sys.executable, '-c', 'import time; time.sleep(600)']).process.pid, flush=True)\n"
+        "child = family.start('a', [sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print(child.process.pid, flush=True)\n"
         "time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
