@@ -4,7 +4,7 @@
 
 The outer pty stays when the interpreter is reset, as a serial port does. The interpreter boots like a board:
 it mounts the image, runs /boot.py, then /main.py unless a tool reset it in raw mode, then gives the REPL.
-Ctrl-C reaches running code as a signal. A soft reset ends the process and starts a new one, and the relay says
+Ctrl-C reaches running code as a signal. A soft reset ends the process and starts a new one; the relay says
 what a board says.
 """
 
@@ -29,7 +29,11 @@ BLOCK = 4096
 _HARD_RESET = 77
 _RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n"
 _FRIENDLY_PROMPT = b">>> "
-_FRIENDLY_BANNER = b"MicroPython v"
+_FRIENDLY_BANNER = b"MicroPython "
+_CTRL_C = b"\x03"
+# The Linux port raises KeyboardInterrupt out of its signal handler; within the allocator that ends in this.
+_CRASH = b"FATAL: uncaught NLR"
+_ENDED_BY_CTRL_C = (-signal.SIGINT, 128 + signal.SIGINT)
 _CTRL_A = b"\x01"
 _REBOOT_S = 0.02
 
@@ -150,7 +154,7 @@ class EmulatedBoard:
         self._stop_read, self._stop_write = os.pipe()
         self._inner = self._inner_slave = self._alive = -1
         self._process: subprocess.Popen[bytes] | None = None
-        self._tail = self._held = b""
+        self._tail = self._held = self._typed = self._owed = b""
         self._returning = False
         self._boot(run_main=True)
         self._relay = threading.Thread(target=self._run, name="emulated-board", daemon=True)
@@ -232,7 +236,7 @@ class EmulatedBoard:
                 if self._stop_read in ready:
                     return
                 if self._outer in ready:
-                    _write(self._inner, os.read(self._outer, 4096))
+                    self._take_in(os.read(self._outer, 4096))
                 if self._inner in ready:
                     self._pass_on(os.read(self._inner, 4096))
                 ended = self._alive in ready and self._inner not in ready
@@ -240,6 +244,12 @@ class EmulatedBoard:
             selector.unregister(self._alive)
             self._reset()
             time.sleep(_REBOOT_S)
+
+    def _take_in(self, typed: bytes) -> None:
+        """Give the interpreter what the client says, and note what follows its last Ctrl-C."""
+        _, interrupt, after = typed.rpartition(_CTRL_C)
+        self._typed = after if interrupt else (self._typed + typed)[-256:]
+        _write(self._inner, typed)
 
     def _pass_on(self, output: bytes) -> None:
         """Give the client what the interpreter says; after a reset from raw mode, lead it back there first.
@@ -260,16 +270,26 @@ class EmulatedBoard:
             self._returning, self._held = False, b""
         self._tail = (self._tail + output)[-256:]
         _write(self._outer, output)
+        if self._owed and self._tail.endswith(_FRIENDLY_PROMPT):
+            _write(self._inner, self._owed)
+            self._owed = b""
 
     def _reset(self) -> None:
-        """What a board does when its interpreter ends: start over, in raw mode if it was reset there."""
+        """What a board does when its interpreter ends: start over, in raw mode if reset there.
+
+        Where Ctrl-C ended the process itself (it came too early, or the port crashed), the client must not
+        notice: no main.py, and what was typed since is typed again.
+        """
         raw = self._returning or self._tail.rfind(_RAW_BANNER) > self._tail.rfind(_FRIENDLY_PROMPT)
-        if self._end_process() == _HARD_RESET:
+        code = self._end_process()
+        crashed = code in _ENDED_BY_CTRL_C or _CRASH in self._tail
+        self._owed = self._typed if crashed else b""
+        if code == _HARD_RESET:
             raw = False
-        else:
+        elif not crashed:
             _write(self._outer, b"MPY: soft reboot\r\n")
         self._returning, self._held = raw, b""
-        self._boot(run_main=not raw)
+        self._boot(run_main=not raw and not crashed)
 
 
 def read_image(image: Path) -> LittleFS:

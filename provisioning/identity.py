@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firmware.counter import SLOTS, slot
+from firmware.counter import slot
 from models.bundle import Bundle
 from provisioning.errors import ProvisionError
 from security.errors import RegistryError
@@ -36,6 +36,7 @@ HEAD_FILE = "head.bin"
 CAMERA_FILE = "camera.bin"
 ORDER_FILE = "order.bin"
 LOG_FILE = "log.jsonl"
+COUNTER_FILES = ("counter.a", "counter.b")
 
 _FORMAT = 1
 _MAX_EPOCH = 0xFFFF_FFFF
@@ -91,24 +92,28 @@ class Site:
 
     @classmethod
     @contextmanager
-    def open(cls, directory: Path, *, name: str = "lab", gateway: bytes | None = None) -> Iterator["Site"]:
+    def open(
+        cls, directory: Path, *, name: str = "lab", gateway: bytes | None = None, create: bool = True
+    ) -> Iterator["Site"]:
         """Lock and load a site.
 
         Args:
             directory: of the site.
             name: the site's name, used where the directory holds no site yet; else it must be the same.
             gateway: the gateway's EUI-64, likewise; None: whatever it is, or a random local one.
+            create: whether to make a missing directory; without, such a site is only thought of.
 
         Raises:
             ProvisionError: the directory is another site's, half of it is missing, or it cannot be used.
         """
-        lock = _lock(directory)
+        lock = _lock(directory) if create or directory.exists() else None
         try:
             yield cls._load(directory, name, gateway)
         except RegistryError as error:
             raise ProvisionError(error.what, expected=error.expected, remedy=error.remedy) from error
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     @classmethod
     def _load(cls, directory: Path, name: str, gateway: bytes | None) -> "Site":
@@ -279,7 +284,7 @@ def device_files(
         SETTINGS_FILE: json.dumps(device, indent=1).encode() + b"\n",
         HEAD_FILE: bundle.head_bytes,
         CAMERA_FILE: camera_file(images),
-        **{name: slot(1) for name in SLOTS},
+        **{name: slot(1) for name in COUNTER_FILES},
     }
     if order is not None:
         if not len(order) or not all(0 <= index < len(images) for index in order):
