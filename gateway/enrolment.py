@@ -26,7 +26,7 @@ class Enrolment:
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
-        if create and not path.exists():
+        if create and self._stat() is None:
             self._create()
         self._stamp = self._stat()
         self.registry = self._load()

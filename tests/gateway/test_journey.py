@@ -336,6 +336,7 @@ def test_a_socket_left_by_a_killed_gateway_is_taken_over(tmp_path: Path) -> None
     ("options", "said"),
     [
         (["--registry", "/nonexistent/registry.json"], "there is no registry /nonexistent/registry.json"),
+        (["--state", "/dev/null/state"], "no registry can be made at /dev/null/state/registry.json"),
         (["--edge", "nowhere"], "--edge is 'nowhere'"),
         (["--pcap", "/nonexistent/all.pcap"], "--pcap"),
         (["--admin", "/nonexistent-" + "x" * 120], "at most 107 bytes"),
