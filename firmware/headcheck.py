@@ -73,6 +73,8 @@ def check_requant(records, section, layers, channels):
                 "width %d: layer %d has %d channels after %d" % (u16(section, 0), i, c_out, channels)
             )
         channels = c_out
+    for i in range(layers):
+        channels = u16(section, 2 + 2 * i)
         at += 9 * channels
         if at > len(section):
             cut_off("requantisation", at, len(section))
@@ -96,15 +98,17 @@ def _in_range(tables: ptr8, at: int, channels: int) -> int:
 
 def check_coder(section, at, levels, n):
     """Check that the section ends with coder tables, at `at`, for `n` symbols."""
-    count = section[at] if at < len(section) else 0
+    if at == len(section):
+        cut_off("coder tables", at + 1, at)
+    count = section[at]
     maps = at + 1 + 2 * levels * count
     end = maps + (n + 3) // 4
-    if end > len(section):
-        cut_off("coder tables", end, len(section))
-    if end < len(section):
-        raise HeadError("%d bytes follow a width's tables; copy the file again" % (len(section) - end))
     good = 1 <= count <= 4
-    for t in range(at + 1, maps, 2 * levels):
+    if good and end > len(section):
+        cut_off("coder tables", end, len(section))
+    if good and end < len(section):
+        raise HeadError("%d bytes follow a width's tables; copy the file again" % (len(section) - end))
+    for t in range(at + 1, maps if good else 0, 2 * levels):
         total = 0
         for i in range(t, t + 2 * levels, 2):
             good = good and u16(section, i) > 0

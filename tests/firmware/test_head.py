@@ -93,6 +93,8 @@ ARCHITECTURES = {
         4,
     ),
     "a single pixel": ((1, 1, 1), ((CONV, 2, 8), (DEPTHWISE, 2, 8), (POINTWISE, 1, 2)), 16, 4),
+    "one layer that widens": ((6, 5, 4), ((POINTWISE, 1, 16),), 16, 4),
+    "one layer that narrows": ((6, 5, 16), ((POINTWISE, 1, 4),), 16, 4),
     "one layer": ((8, 8, 1), ((CONV, 2, 3),), 16, 4),
     "a tall image": (
         (30, 2, 2),
@@ -242,6 +244,54 @@ def test_a_wrong_field_is_named(at, value, message):
     data = bytearray(SMALL.emit())
     data[at] = value
     with pytest.raises(device.HeadError, match=message):
+        device.Head(bytes(data))
+
+
+SECTION = int.from_bytes(SMALL.emit()[52:56], "little")  # of the narrow width, after three records
+CHANNELS = SECTION + 2
+REQUANT = CHANNELS + 6
+CODER = REQUANT + 9 * (4 + 4 + 3)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (52, SECTION + 1 & 255, "width section 0"),
+        (CHANNELS, 0, "layer 0 has 0 channels"),
+        (CHANNELS, 12, "layer 0 has 12 channels"),
+        (CHANNELS + 2, 3, "layer 1 has 3 channels after 4"),
+        (CHANNELS, 3, "layer 1 has 4 channels after 3"),
+        (REQUANT + 3, 0x80, "layer 0: multiplier"),
+        (REQUANT + 3, 0x3F, "layer 0: multiplier"),
+        (REQUANT + 16 + 3, 2, "layer 0: .* bias"),
+        (REQUANT + 32, 32, "layer 0: .* shift above 31"),
+        (CODER, 0, "coder tables"),
+        (CODER, 5, "coder tables"),
+        (CODER + 2, 0xF0, "4 coder tables; expected 1..4, each with a sum of 4096"),
+    ],
+)
+def test_a_wrong_field_of_a_width_is_named(at, value, message):
+    data = bytearray(SMALL.emit())
+    assert data[at] != value
+    data[at] = value
+    with pytest.raises(device.HeadError, match=message):
+        device.Head(bytes(data))
+
+
+def test_a_pointwise_layer_takes_channels_by_fours():
+    layers = ((CONV, 1, 8), (POINTWISE, 1, 3))
+    data = bytearray(headgen.random_head(0, (4, 4, 1), layers, widths=(1.0,)).emit())
+    section = int.from_bytes(data[40:44], "little")
+    data[section + 2] = 6
+    with pytest.raises(device.HeadError, match="layer 1 has 3 channels after 6"):
+        device.Head(bytes(data))
+
+
+def test_a_map_to_a_table_that_is_not_there_is_refused():
+    data = bytearray(headgen.random_head(0, (2, 2, 4), ((POINTWISE, 1, 1),), tables=2, widths=(1.0,)).emit())
+    assert data[-1] & 0b10101010 == 0
+    data[-1] |= 0b10
+    with pytest.raises(device.HeadError, match=r"2 coder tables; .* a map to them"):
         device.Head(bytes(data))
 
 
