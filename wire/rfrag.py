@@ -83,7 +83,7 @@ class Rfrag:
 
 @dataclass(slots=True)
 class RfragAck:
-    """An acknowledgement. `bitmap`: 32 bits, sequence 0's the most significant; 0 aborts, all ones is done."""
+    """An acknowledgement. `bitmap`: 32 bits, sequence 0 the most significant; 0 aborts, all ones is done."""
 
     tag: int
     bitmap: int
