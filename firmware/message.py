@@ -24,13 +24,14 @@ _FRONT = const(63)  # what the largest datagram, of 13 frames, has in front of i
 ROOM_MAX = PAYLOAD_MAX - _FRONT - _INNER - TAG
 
 
-def link_report(duration_ms, retries, queue):
-    """The 24 bits of the link report; every field saturates. duration_ms 0: none yet. Battery: unknown."""
+def link_report(duration_ms, retries, queue, battery=0):
+    """The 24 bits of the link report; every field saturates. duration_ms 0: none yet; battery 0: unknown."""
     exponent = 0
     while duration_ms > 255 and exponent < 15:
         duration_ms >>= 1
         exponent += 1
-    return exponent << 20 | min(duration_ms, 255) << 12 | min(retries, 15) << 8 | min(queue, 15) << 4
+    duration_ms = exponent << 8 | min(duration_ms, 255)
+    return duration_ms << 12 | min(retries, 15) << 8 | min(queue, 15) << 4 | min(battery, 15)
 
 
 def tag_input(eui64, counter, i, offset, length, previous):

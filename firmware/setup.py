@@ -10,11 +10,14 @@ def forget(*names):
     import firmware
 
     for name in names:
-        sys.modules.pop("firmware." + name, None)
-        package, _, name = name.rpartition(".")
-        owner = getattr(firmware, package, None) if package else firmware
-        if hasattr(owner, name):
-            delattr(owner, name)
+        # A dictionary keeps the value of an entry that is deleted: overwrite it first.
+        if sys.modules.get("firmware." + name):
+            sys.modules["firmware." + name] = None
+            del sys.modules["firmware." + name]
+            package, _, name = name.rpartition(".")
+            package = getattr(firmware, package) if package else firmware
+            setattr(package, name, None)
+            delattr(package, name)
     gc.collect()
 
 
@@ -85,6 +88,9 @@ def assemble(root):
     fallback = Fallback(len(head.widths))
     made = Agent(head, source, link, message, receiver, counters, fallback, settings, write)
     forget("hop", "ports.unix", "ports")
+    if hasattr(gc, "mem_free"):  # a heap to care for: constructors have done their work
+        for part in (Agent, Message, Receiver, ZepLink, Counter, Fallback, type(source), type(head)):
+            part.__init__ = None
     made.log(
         "start",
         '"runtime":"%s %s","heap":%d,"model":%d,"widths":[%s]'
