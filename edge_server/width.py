@@ -7,10 +7,10 @@ highest expected value
 
 where xᵢ is the i-th newest measured time over frames (the message's own and the answer's one) and weightᵢ =
 decayⁱ, doubled where the message missed its deadline. A message that never arrived counts as late, and
-against smaller messages in proportion to their frames. Around that: hysteresis (a switch must gain `margin`),
-a floor (where even the best is hardly ever on time, the cheapest), and a careful look upwards: a *trial* of
-the next better width after a run of messages fast enough for it, ended by its first miss, after which the
-next trial waits for a run twice as long.
+against smaller messages in proportion to their frames. Around that: hysteresis (a switch must gain `margin`
+of the value), a floor (where even the best is hardly ever on time, the cheapest), and a careful look upwards:
+a *trial* of the next better width after a run of messages fast enough for it, ended by its first miss, after
+which the next trial waits for a run twice as long.
 """
 
 from collections import deque
@@ -141,7 +141,7 @@ class ChanceConstrained:
         deadline: seconds from a message's first frame to its answer that count as on time.
         window: samples kept per device.
         decay: weight of a sample relative to the next newer one.
-        margin: value a switch must gain.
+        margin: share of value that a switch must gain.
         floor: P(on time) of the best width at and below which the cheapest is chosen. 0: only where nothing
             was on time lately. Higher saves air on a bad link, and costs value when the link comes back.
         patience: fast messages in a row before a trial of the next better width; doubles with each failed
@@ -235,8 +235,8 @@ class ChanceConstrained:
         if better is not None and queue < 2 and self._fast_enough(state, options[better].frames):
             state.trial, state.run = better, 0
             return chosen(better, f"a trial: the last {state.patience} messages were fast enough for it")
-        if best != previous and value[best] < value[previous] + self._margin:
-            return chosen(previous, f"{options[best].width:g} gains less than {self._margin:g}: stay")
+        if best != previous and value[best] < value[previous] * (1 + self._margin):
+            return chosen(previous, f"{options[best].width:g} gains less than {self._margin:.1%}: stay")
         return chosen(
             best, f"highest accuracy x P(on time): {options[best].accuracy:.3f} x {on_time[best]:.2f}"
         )
