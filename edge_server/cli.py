@@ -49,6 +49,7 @@ def run(
     from edge_server.settings import load  # noqa: PLC0415
 
     log.configure(json_lines=json_logs)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = load(
         config,
         host=host,

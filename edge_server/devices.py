@@ -51,11 +51,19 @@ class Devices:
         """The device's log, or None if it was never heard."""
         return self._logs.get(device)
 
+    def told(self, device: bytes, counter: int, *, width: float, next_width: float) -> None:
+        """Note that the message was answered with a next width."""
+        log = self._logs[device]
+        log.answered += 1
+        if counter == log.counter:
+            log.width, log.next_width = width, next_width
+
     def heard(
         self,
         device: bytes,
         epoch: int,
         counter: int,
+        *,
         frames: int,
         report: LinkReport,
         now: float,

@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from edge_server.devices import Devices
 from edge_server.enrolled import Enrolled
+from edge_server.errors import EdgeError
 from edge_server.store import Store
 from edge_server.tails import Prediction, Served, Tails
 from edge_server.width import WidthPolicy
+from models.errors import BundleError
 from models.evaluate import frames
 from security import seal
 from security.errors import SealError
@@ -100,7 +102,12 @@ class Ingest:
             results[one.place] = result
             if result.sealed:
                 commits.append((one.item.device, one.epoch, one.item.counter, result.sealed))
-        self.store.commit(commits)
+        try:
+            self.store.commit(commits)
+        except EdgeError:
+            log.exception("answers cannot be stored; the gateways may try again")
+            for one in opened:
+                results[one.place] = _verdict(one.item, Verdict.BUSY)
         for place, origin in repeated:
             same = results[origin]
             assert same is not None
@@ -160,7 +167,7 @@ class Ingest:
             ]
             try:
                 predictions = served.run(latents)
-            except (RuntimeError, ValueError):
+            except (BundleError, RuntimeError, ValueError):
                 log.exception(
                     "the tail of %s failed on %d latents; their gateway may try again",
                     served.name,
@@ -171,53 +178,47 @@ class Ingest:
                 one.prediction = prediction
 
     def _answer(self, one: _Opened, now: float, unix_time: float) -> AnswerItem:
-        item, header, served = one.item, one.header, one.served
-        if one.symbols is not None and one.prediction is None:
+        """Seal the answer to one item; `busy` where the tail could not say anything."""
+        item, header, prediction = one.item, one.header, one.prediction
+        if one.symbols is not None and prediction is None:
             return _verdict(item, Verdict.BUSY)
-        width = header.width if header else 0
-        choice = None
         if header is not None:
-            samples = self.devices.heard(
-                item.device,
-                one.epoch,
-                item.counter,
-                frames(len(one.coded)),
-                header.report,
-                now,
-                unix_time,
-            )
-            for sample in samples:
-                self.policy.observe(item.device, sample)
-        verdict, status, prediction = Verdict.LATENT, Status.BAD_LATENT, one.prediction
-        if header is not None and served is None:
+            self._listen(one, header, now, unix_time)
+        verdict, status = Verdict.LATENT, Status.BAD_LATENT
+        width = header.width if header else 0
+        cls, confidence, detail = 0, 0, ""
+        if header is not None and one.served is None:
             verdict, status = Verdict.UNKNOWN_MODEL, Status.UNKNOWN_MODEL
-        elif header is not None and served is not None and prediction is not None:
+        elif header is not None and one.served is not None and prediction is not None:
             verdict, status = Verdict.ANSWERED, Status.ANSWERED
-            choice = self.policy.choose(item.device, served.options, width, now, header.report.queue)
-            width = choice.index
-        answer = Answer(
-            next_width=width,
-            status=status,
-            cls=prediction.cls if prediction else 0,
-            confidence=round(prediction.confidence * FULL_CONFIDENCE) if prediction else 0,
-            unix_time=int(unix_time),
-            detail=served.bundle.classes[prediction.cls] if self._detail and served and prediction else "",
-        )
-        if choice is not None:
-            self.widths[f"{choice.width:g}"] += 1
-        device = self.devices.get(item.device)
-        if device is not None:
-            device.answered += 1
-            if (
-                device.counter == item.counter
-                and header is not None
-                and served is not None
-                and choice is not None
-            ):
-                device.width = served.options[header.width].width
-                device.next_width = choice.width
+            width = self._next_width(item, header, one.served, now)
+            cls, confidence = prediction.cls, round(prediction.confidence * FULL_CONFIDENCE)
+            detail = one.served.bundle.classes[cls] if self._detail else ""
+        answer = Answer(width, status, cls, confidence, int(unix_time), detail)
         sealed = seal.seal_down(one.keys, octet0(Kind.REPLY, one.epoch), item.counter, answer.emit())
         return _verdict(item, verdict, sealed)
+
+    def _listen(self, one: _Opened, header: latent.InnerHeader, now: float, unix_time: float) -> None:
+        """Take in what the message says about the device's link."""
+        samples = self.devices.heard(
+            one.item.device,
+            one.epoch,
+            one.item.counter,
+            frames=frames(len(one.coded)),
+            report=header.report,
+            now=now,
+            unix_time=unix_time,
+        )
+        for sample in samples:
+            self.policy.observe(one.item.device, sample)
+
+    def _next_width(self, item: IngestItem, header: latent.InnerHeader, served: Served, now: float) -> int:
+        """Ask the controller, and note what it says."""
+        choice = self.policy.choose(item.device, served.options, header.width, now, header.report.queue)
+        self.widths[f"{choice.width:g}"] += 1
+        used = served.options[header.width].width
+        self.devices.told(item.device, item.counter, width=used, next_width=choice.width)
+        return choice.index
 
 
 def _verdict(item: IngestItem, verdict: Verdict, sealed: bytes = b"") -> AnswerItem:

@@ -93,6 +93,9 @@ class Store:
 
         Args:
             answers: (device EUI-64, epoch, counter, sealed answer), none of them used before.
+
+        Raises:
+            EdgeError: the disk is full or does not work; nothing was marked.
         """
         answers = list(answers)
         if not answers:
@@ -109,8 +112,14 @@ class Store:
                     (device, epoch, self._keep),
                 )
             self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise EdgeError(
+                    f"the state in {self.directory} cannot be written: {error}",
+                    remedy="free some space on its disk, or give the server another --state directory",
+                ) from error
             raise
         for device, epoch, counter, _ in answers:
             self._intervals(device, epoch).add(counter)

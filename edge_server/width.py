@@ -6,11 +6,11 @@ highest expected value
     accuracy[w] · P(on time | w),    P(on time | w) = Σ weightᵢ · [xᵢ · (frames_w + 1) ≤ deadline] / Σ weightᵢ
 
 where xᵢ is the i-th newest measured time over frames (the message's own and the answer's one) and weightᵢ =
-decayⁱ, doubled where the message missed its deadline. A message that never arrived counts as late, and
-against smaller messages in proportion to their frames. Around that: hysteresis (a switch must gain `margin`
-of the value), a floor (where even the best is hardly ever on time, the cheapest), and a careful look upwards:
-a *trial* of the next better width after a run of messages fast enough for it, ended by its first miss, after
-which the next trial waits for a run twice as long.
+decayⁱ, doubled where the message missed its deadline or was sent again. A message that never arrived counts
+as late, and against smaller messages in proportion to their frames. Around that: hysteresis (a switch must
+gain `margin` of the value), a floor (where even the best is hardly ever on time, the cheapest), and a careful
+look upwards: a *trial* of the next better width after a run of messages fast enough for it, ended by its
+first miss, after which the next trial waits for a run twice as long.
 """
 
 from collections import deque
@@ -248,7 +248,7 @@ class ChanceConstrained:
         hit = total = 0.0
         weight = 1.0
         for sample in window:
-            w = weight * (2.0 if sample.seconds > self.deadline else 1.0)
+            w = weight * (2.0 if sample.retries or sample.seconds > self.deadline else 1.0)
             if sample.seconds == inf:
                 ok = max(0.0, 1.0 - frames / sample.frames)
             else:

@@ -184,17 +184,27 @@ def test_a_registry_that_changes_is_followed_and_a_broken_one_ignored(bundle, se
 
 def test_a_restarted_device_is_not_taken_for_one_that_lost_everything(ingest, sender) -> None:
     ingest.batch([sender.item(1)], NOW, UNIX)
-    assert ingest.devices.heard(sender.eui, sender.epoch, 5000, 1, LinkReport(), NOW, UNIX) == []
+    assert (
+        ingest.devices.heard(
+            sender.eui, sender.epoch, 5000, frames=1, report=LinkReport(), now=NOW, unix_time=UNIX
+        )
+        == []
+    )
 
 
 def test_skipped_counters_are_losses_and_late_ones_are_news_of_nothing(ingest, sender) -> None:
     ingest.batch([sender.item(10)], NOW, UNIX)
-    heard = ingest.devices.heard
-    samples = heard(sender.eui, sender.epoch, 13, 3, LinkReport(duration_ms=9000), NOW + 1, UNIX)
+
+    def heard(counter, frames, report):
+        return ingest.devices.heard(
+            sender.eui, sender.epoch, counter, frames=frames, report=report, now=NOW, unix_time=UNIX
+        )
+
+    samples = heard(13, 3, LinkReport(duration_ms=9000))
     assert [s.seconds for s in samples] == [float("inf")] * 2
-    [sample] = heard(sender.eui, sender.epoch, 14, 1, LinkReport(duration_ms=80, retries=1), NOW + 1, UNIX)
+    [sample] = heard(14, 1, LinkReport(duration_ms=80, retries=1))
     assert (sample.seconds, sample.frames, sample.retries) == (0.08, 3, 1)
-    assert heard(sender.eui, sender.epoch, 11, 1, LinkReport(duration_ms=80), NOW + 2, UNIX) == []
+    assert heard(11, 1, LinkReport(duration_ms=80)) == []
     assert ingest.devices.get(sender.eui).counter == 14
 
 
@@ -216,3 +226,16 @@ def test_whatever_opens_gets_one_answer_and_good_items_are_never_spoiled(ingest,
                 assert answer.status is Status.ANSWERED
                 first = seen.setdefault(item.counter, result.sealed)
                 assert first == result.sealed
+
+
+def test_a_full_disk_is_busy_and_the_retry_is_answered(ingest, sender, caplog) -> None:
+    ingest.batch([sender.item(1)], NOW, UNIX)
+    pages = ingest.store._db.execute("PRAGMA page_count").fetchone()[0]
+    ingest.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    items = [sender.item(c) for c in range(2, 200)]
+    full = ingest.batch(items, NOW, UNIX)
+    assert {Verdict(r.verdict) for r in full} == {Verdict.BUSY}
+    assert not any(r.sealed for r in full)
+    assert "cannot be stored" in caplog.text
+    ingest.store._db.execute("PRAGMA max_page_count = 100000")
+    assert {Verdict(r.verdict) for r in ingest.batch(items, NOW, UNIX)} == {Verdict.ANSWERED}
