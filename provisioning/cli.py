@@ -81,18 +81,21 @@ def install(
         images=images,
         sources=source,
     )
-    report = run(plan, lambda line: output.stderr.print(line, highlight=False), dry_run=dry_run)
+    report = run(
+        plan, lambda line: output.stderr.print(line, highlight=False, soft_wrap=True), dry_run=dry_run
+    )
     if as_json:
         output.print_json(report)
         return
     if dry_run:
         for file in report["files"]:
-            output.stdout.print(f"{file['bytes']:>8}  {file['path']}", highlight=False)
+            output.stdout.print(f"{file['bytes']:>8}  {file['path']}", highlight=False, soft_wrap=True)
         return
     output.stdout.print(
         f"installed {report['bundle']} (model {report['model_tag']}) and firmware ({report['format']}) on "
         f"{report['eui64']}, epoch {report['epoch']}, site {report['site']}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -106,11 +109,13 @@ def emulate(
     """Emulate a MicroPython board on this machine until Ctrl-C: any serial tool can drive it."""
     from provisioning.emulated import EmulatedBoard  # noqa: PLC0415
 
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with EmulatedBoard(image, port, size=size_kib << 10, heap=heap_kib << 10) as board:
-        output.stderr.print(f"a MicroPython board is at {board.port}; Ctrl-C ends it", highlight=False)
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        output.stderr.print(
+            f"a MicroPython board is at {board.port}; Ctrl-C ends it", highlight=False, soft_wrap=True
+        )
         stop.wait()
 
 

@@ -65,6 +65,8 @@ def install(plan: Plan, say: Callable[[str], None], *, dry_run: bool = False) ->
     board = Board(plan.port)
     info = board.probe()
     say(f"{info.machine}, MicroPython {'.'.join(map(str, info.version))}, {info.free // 1024} KiB free")
+    if plan.options.link["host"].startswith("127.") and not info.machine.startswith("linux"):
+        say("warning: the device will look for its gateway on itself; name the gateway's address: --host")
     eui = plan.eui or eui64.from_unique_id(info.unique_id)
     if eui is None:
         raise ProvisionError(
