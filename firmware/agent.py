@@ -1,9 +1,10 @@
 """The device at work: capture, head, entropy code, seal, send, await the answer; one message at a time.
 
-Receiving is a task of its own and never waits for sending. While a message is under way, samples become due; up to
-QUEUE of them wait, each captured when its turn comes, and what is due beyond that is skipped.
+Receiving is a task of its own and never waits for sending. While a message is under way, samples become
+due; up to QUEUE of them wait, each captured when its turn comes, and what is due beyond that is skipped.
 
-The log has a JSON object a line: for the lab, for whoever looks at a board over USB. Times are ms since the start.
+The log has a JSON object a line: for the lab, for whoever looks at a board over USB. Times are ms since the
+start.
 """
 
 import asyncio
@@ -23,7 +24,9 @@ _BACKOFF_MAX = const(4)
 
 
 class Agent:
-    """settings: period_ms, deadline_ms, retries; write: takes a line of the log; the other parts as firmware.setup makes them."""
+    """settings: period_ms, deadline_ms, retries; write: takes a line of the log; the other parts as
+    firmware.setup makes them.
+    """
 
     def __init__(self, head, source, link, message, receiver, counters, fallback, settings, write):
         self._head = head
@@ -59,7 +62,7 @@ class Agent:
         self.log("rx", '"accepted":%d,"rejected":%s' % (receiver.accepted, dumps(receiver.rejected)))
 
     async def run(self, seconds=None):
-        """One sample a period, as long as the link keeps up, for so many seconds; the last message is seen through."""
+        """One sample a period, as the link keeps up, for so many seconds; the last one is seen through."""
         self._sampling = asyncio.current_task()
         receiving = asyncio.create_task(self._receive())
         period = self._period
@@ -87,7 +90,7 @@ class Agent:
         receiving.cancel()
 
     async def _one(self, waiting):
-        """Send one sample and wait for the answer, whose arrival cancels this. waiting: samples due behind it."""
+        """Send one sample and wait for the answer, which cancels this. waiting: samples due behind it."""
         head, message = self._head, self._message
         index = self._source.capture_into(self._image)
         width = self._fallback.width
@@ -107,13 +110,18 @@ class Agent:
         self._custody = False
         self._started = ticks_ms()
         digest = hexlify(sha256(message.sealed).digest()[:8]).decode()
-        sent = (counter, index, head.widths[width], length, message.frames, digest)
+        width = head.widths[width]
+        sent = '"c":%d,"img":%d,"w":%d,"bytes":%d,"frames":%d,"sealed":"%s","a":' % (
+            counter,
+            index,
+            width,
+            length,
+            message.frames,
+            digest,
+        )
         for attempt in range(self._retries + 1):
             self._used = attempt
-            self.log(
-                "sent",
-                '"c":%d,"img":%d,"w":%d,"bytes":%d,"frames":%d,"sealed":"%s","a":%d' % (sent + (attempt,)),
-            )
+            self.log("sent", sent + str(attempt))
             for i in range(message.frames):
                 if i:
                     await asyncio.sleep(self._link.gap_ms / 1000)

@@ -2,8 +2,8 @@
 
     python -m firmware.build OUT --march armv7emsp
 
-A board compiles the sources by itself, if its heap is large: compiling a module takes several times the memory that it then
-needs. With .mpy files a heap of 64 KB is enough. OUT becomes the folder to copy to the board's /lib (or to name in MICROPYPATH).
+A board compiles the sources by itself if its heap is large: compiling a module takes several times the
+memory that it then needs. OUT is what to copy to the board's /lib, or to name in MICROPYPATH.
 """
 
 import argparse
@@ -16,7 +16,7 @@ HOST_ONLY = ("build.py", "standins.py")
 
 
 def compile_to(out, march):
-    """Write OUT/firmware/**.mpy; march: an architecture of mpy-cross, such as armv6m, armv7emsp, xtensawin, rv32imc, x64."""
+    """Write OUT/firmware/**.mpy; march: armv6m, armv7emsp, xtensawin, rv32imc, x64 ..."""
     for source in sorted(SOURCE.rglob("*.py")):
         name = source.relative_to(SOURCE)
         if str(name) in HOST_ONLY or name.parts[0] == "boot":

@@ -4,7 +4,8 @@ Boards have AES blocks only, so CBC-MAC and counter mode are built here, both in
 
     encrypt = block_cipher(key)
     tag = ccm(encrypt, nonce, aad, text, False)      # seal: text becomes ciphertext
-    tag = ccm(encrypt, nonce, aad, text, True)       # open: text becomes plain; to be used only if the tag is the one received
+    tag = ccm(encrypt, nonce, aad, text, True)       # open: text becomes plain; if the tag is not the one
+                                                     # received, it is forged and not to be used
 """
 
 from .compat import aes, micropython, ptr8

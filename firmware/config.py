@@ -7,8 +7,10 @@
      "period_ms": 300, "deadline_ms": 1000, "retries": 2, "log": "log.jsonl",
      "wifi": {"ssid": "...", "key": "..."}}
 
-`log`, `source.order` and `wifi` may be missing; so may `period_ms` (300), `deadline_ms` (1000, how long to wait for an answer
-before the first retry), `retries` (2), `link.bind` (0: any port) and `link.gap_ms` (2, pause between two frames).
+`log`, `source.order` and `wifi` may be missing; so may `period_ms` (300), `deadline_ms` (1000, how long to
+wait for an answer before the first retry), `retries` (2), `link.bind` (0: any port) and `link.gap_ms` (2,
+pause between two frames).
+
 Used at start; then this module is dropped.
 """
 

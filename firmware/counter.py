@@ -1,16 +1,16 @@
 """Message counters that no power cut can make the device use twice.
 
-A counter seals one plaintext once, ever. Counters are reserved on flash in blocks before the first of a block is used, and
-a start throws the rest of the last block away. Two slots, `counter.a` and `counter.b`, take turns: a write that a power
-cut spoils leaves the other one. The slots are written in place and flushed, since a rename is durable only once its
-directory is, which MicroPython cannot ask for everywhere.
+A counter seals one plaintext once, ever. Counters are reserved on flash in blocks before the first of a
+block is used, and a start throws the rest of the last block away. Two slots, `counter.a` and `counter.b`,
+take turns: a write that a power cut spoils leaves the other one. The slots are written in place and
+flushed, since a rename is durable only once its directory is, which MicroPython cannot ask for everywhere.
 
 slot, 12 bytes, big endian: "SWN1" | upper u32 | CRC-32 u32 of the 8 before
 
-Counters below `upper` may have been used; each write adds BLOCK. Of two good slots the higher one counts. If one slot is
-missing or spoilt, it may have been the higher one, by one block; that block is skipped, in a write of its own, so
-that the two slots never differ by more. Without any good slot the device refuses to send: only a new enrolment, with
-new keys, makes counting from 1 safe again.
+Counters below `upper` may have been used; each write adds BLOCK. Of two good slots the higher one counts.
+If one slot is missing or spoilt, it may have been the higher one, by one block; that block is skipped, in a
+write of its own, so that the two slots never differ by more. Without any good slot the device refuses to
+send: only a new enrolment, with new keys, makes counting from 1 safe again.
 
     counter = Counter(directory, flush)     # SettingsError if the slots are gone
     number = counter.next()                 # writes flash once in BLOCK calls
@@ -32,8 +32,8 @@ def slot(upper):
 
 
 class Counter:
-    """directory: where the slots are, with its slash; flush: `firmware.ports` says how a file gets to the medium; open: the
-    builtin, or what stands for a medium in a test.
+    """directory: where the slots are, with its slash; flush: `firmware.ports` says how a file gets to the
+    medium; open: the builtin, or what stands for a medium in a test.
     """
 
     def __init__(self, directory, flush, open=open):
@@ -43,7 +43,8 @@ class Counter:
         a, b = [self._read(name) for name in self._names]
         if not a and not b:
             refuse(
-                "counter.a and counter.b are missing or spoilt, so this device might use a counter again; it does not send",
+                "counter.a and counter.b are missing or spoilt: the device might use a counter again, "
+                "so it does not send",
                 "at least one good slot",
                 "enrol it anew: a new identity, with new keys",
             )

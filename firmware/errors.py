@@ -1,4 +1,4 @@
-"""What a person who sets up a device can meet: one class, so that the start can tell it from a mistake in the code."""
+"""What a person who sets up a device can meet, told apart from mistakes in the code."""
 
 
 class SettingsError(Exception):

@@ -1,7 +1,9 @@
 """Which width the next sample gets: what the edge server commands, unless answers stop coming.
 
-Each message that is lost narrows by one step. After that the device widens again one step at a time towards the commanded
-width, each step only after `patience` answers in a row; a loss soon after such a step doubles the patience.
+Each message that is lost narrows by one step. After that the device widens again one step at a time towards
+the commanded width, each step only after `patience` answers in a row; a loss soon after such a step doubles
+the patience.
+
 A pure state machine: no clock, no I/O.
 """
 
@@ -12,7 +14,9 @@ _PATIENCE_MAX = const(16)
 
 
 class Fallback:
-    """width: index of the width for the next sample. widths: how many there are; start: the first one's index."""
+    """width: index of the width for the next sample. widths: how many there are; start: the first one's
+    index.
+    """
 
     def __init__(self, widths, start=0):
         self._widest = widths - 1

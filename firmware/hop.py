@@ -1,4 +1,4 @@
-"""What the frames between this device and its gateway have in common. Made once at start; then this module is dropped."""
+"""What all frames between this device and its gateway have in common. Used at start, then dropped."""
 
 from .lowpan import add_words
 
@@ -17,9 +17,10 @@ def _reversed(data):
 def uplink(me, peer, pan):
     """(header, words, covered) of frames to the gateway.
 
-    header: the 21 bytes of 802.15.4 header, sequence number 0: data, acknowledge, PAN compression, both addresses EUI-64, frame
-    version 2006; words: the sum of the pseudo-header's and the UDP header's fixed words; covered: addresses and ports, as
-    a message's MAC covers them. me, peer: EUI-64s as people write them; pan: the PAN of both.
+    header: the 21 bytes of 802.15.4 header, sequence number 0: data, acknowledge, PAN compression, both
+    addresses EUI-64, frame version 2006; words: the sum of the pseudo-header's and the UDP header's fixed
+    words; covered: addresses and ports, as a message's MAC covers them.
+    me, peer: EUI-64s as people write them; pan: the PAN of both.
     """
     covered = link_local(me) + link_local(peer) + PORT.to_bytes(2, "big") * 2
     header = b"\x61\xdc\0" + pan.to_bytes(2, "little") + _reversed(peer) + _reversed(me)
@@ -27,6 +28,6 @@ def uplink(me, peer, pan):
 
 
 def downlink(me, peer, pan):
-    """(addresses, covered) of frames from the gateway: PAN and EUI-64s as on the air, and what a MAC covers of them."""
+    """(addresses, covered) of frames from the gateway: as on the air, with the PAN; as a MAC covers them."""
     covered = link_local(peer) + link_local(me) + PORT.to_bytes(2, "big") * 2
     return pan.to_bytes(2, "little") + _reversed(me) + _reversed(peer), covered

@@ -1,4 +1,4 @@
-"""A device's keys from its root secret (docs/protocol.md, section 3). Used at start; then this module is dropped."""
+"""A device's keys from its root secret (docs/protocol.md, section 3). Used at start, then dropped."""
 
 from .hkdf import hkdf_sha256
 

@@ -1,11 +1,14 @@
 """802.15.4 data frames that carry 6LoWPAN fragments of one UDP datagram between two EUI-64s, both ways.
 
-    802.15.4   frame control, sequence number, PAN, destination, source (both EUI-64, little endian); the FCS is the link's
-    FRAG1      11000 size(11) tag(16)               RFC 4944 section 5.3; size and offset count the uncompressed
-    FRAGN      11100 size(11) tag(16) offset(8)     datagram, offset in units of 8 bytes
-    IPHC, NHC  7e 33 f3 00 checksum(16)             RFC 6282: 48 bytes of IPv6 and UDP in 6, addresses from the EUI-64s
+    802.15.4   frame control, sequence number, PAN, destination, source; both addresses EUI-64, little endian
+    FRAG1      11000 size(11) tag(16)              RFC 4944 section 5.3: size and offset count the
+    FRAGN      11100 size(11) tag(16) offset(8)    uncompressed datagram, offset in units of 8 bytes
+    IPHC, NHC  7e 33 f3 00 checksum(16)            RFC 6282: 6 bytes for the 48 of IPv6 and UDP
 
-The device takes what a Slimwire gateway sends and nothing else: other header forms are refused as `bad-header`.
+The frame check sequence is the link's.
+
+The device takes what a Slimwire gateway sends and nothing else: other header forms are refused as
+`bad-header`.
 """
 
 from .compat import const, micropython, ptr8
@@ -32,8 +35,9 @@ def add_words(total: int, data: ptr8, n: int) -> int:
 def frame(out, header, words, tag, payload, first, offset):
     """Write the frame of one slice of a datagram's UDP payload to `out`; its length.
 
-    out: FRAME_MAX bytes; header, words: the device's `Hop`; payload: the whole UDP payload; first: length of the first slice,
-    all of the payload where one frame carries it; offset: where this slice begins, 0 or first + k * SLICE_ROOM.
+    out: FRAME_MAX bytes; header, words: of `firmware.hop.uplink`; payload: the whole UDP payload; first:
+    length of the first slice, all of the payload where one frame carries it; offset: where this slice
+    begins, 0 or first + k * SLICE_ROOM.
     """
     n = len(payload)
     out[:_MAC_HEADER] = header
@@ -47,7 +51,8 @@ def frame(out, header, words, tag, payload, first, offset):
         at += 1
         first = min(offset + SLICE_ROOM, n)
     else:
-        # The UDP checksum with its IPv6 pseudo-header (RFC 8200 section 8.1): the length counts twice, 0 is sent as ffff.
+        # The UDP checksum with its IPv6 pseudo-header (RFC 8200 section 8.1): the length counts twice, 0 is
+        # sent as ffff.
         total = add_words(words + 2 * (n + 8), payload, n)
         total = (total & 0xFFFF) + (total >> 16)
         total = (total + (total >> 16)) & 0xFFFF ^ 0xFFFF or 0xFFFF
@@ -60,9 +65,10 @@ def frame(out, header, words, tag, payload, first, offset):
 def parse(frame, addresses):
     """(size, tag, offset, slice) of a frame from the gateway to this device, or the reason to refuse it.
 
-    frame: a memoryview, without FCS; addresses: the 18 bytes of PAN and EUI-64s expected, as on the air. size: bytes of
-    UDP payload in the whole datagram; tag: None where the datagram is not fragmented; offset: of the slice in the payload,
-    0 in a first one; slice: a memoryview of the UDP payload bytes in this frame.
+    frame: a memoryview, without FCS; addresses: the 18 bytes of PAN and EUI-64s expected, as on the air.
+    size: bytes of UDP payload in the whole datagram; tag: None where the datagram is not fragmented;
+    offset: of the slice in the payload, 0 in a first one; slice: a memoryview of the UDP payload bytes in
+    this frame.
     """
     end = len(frame)
     at = _MAC_HEADER
@@ -96,8 +102,8 @@ def parse(frame, addresses):
     if not offset:
         if end < at + 7:
             return "truncated"
-        # Hop limit 1, 64 or 255 in the header; ports F0B0; the checksum carried, yet not looked at: MAC, tags and seal
-        # cover all that it covers, and anyone could change it to spoil a genuine datagram.
+        # Hop limit 1, 64 or 255 in the header; ports F0B0; the checksum carried, yet not looked at: MAC,
+        # tags and seal cover all that it covers, and anyone could change it to spoil a genuine datagram.
         if frame[at] & 0xFC != 0x7C or not frame[at] & 3 or frame[at + 1 : at + 4] != b"\x33\xf3\0":
             return "bad-header"
         at += 6

@@ -1,8 +1,11 @@
 """Start the device: `import firmware.main; firmware.main.run("/")` on a board, on Linux
 
-    micropython -X heapsize=64k -m firmware.main ROOT [SECONDS]         # MICROPYPATH: the folder that holds firmware/
+    micropython -X heapsize=96k -m firmware.main ROOT [SECONDS]
 
-ROOT holds device.json, head.bin, counter.a, counter.b and the source's files. Ends after SECONDS, or on Ctrl-C.
+with MICROPYPATH naming the folder that holds firmware/.
+
+ROOT holds device.json, head.bin, counter.a, counter.b and the source's files. Ends after SECONDS, or on
+Ctrl-C.
 """
 
 import gc
@@ -10,7 +13,7 @@ import sys
 
 
 def run(root="/", seconds=None):
-    """Run the agent; 0 when it ended as asked, 2 when the device is not fit to send (the reason is printed)."""
+    """Run the agent; 0: it ended as asked, 2: the device is not fit to send (the reason is printed)."""
     if ".frozen" not in sys.path:
         sys.path.append(".frozen")  # asyncio is there; MICROPYPATH replaces the path that names it
     import asyncio

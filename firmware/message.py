@@ -1,7 +1,7 @@
 """The uplink message: seal once, cut, tags, MAC (docs/protocol.md, section 2).
 
-A `Message` is one buffer that every message of the device is built in. What a counter sealed stays there until the
-next `seal`, so a retry sends the same bytes again.
+A `Message` is one buffer that every message of the device is built in. What a counter sealed stays there
+until the next `seal`, so a retry sends the same bytes again.
 
     message = Message(eui64, epoch, pad(k_frag_up), block_cipher(k_msg_up), uplink(...), room)
     length = encode_into(symbols, n, head, message.body)
@@ -55,7 +55,9 @@ class Message:
         self.sealed = self._payload = None
 
     def seal(self, counter, model_tag, width, report, length):
-        """Seal the first `length` bytes of `body` under a counter never used before, and cut them into frames."""
+        """Seal the first `length` bytes of `body` under a counter never used before, and cut them into
+        frames.
+        """
         eui64, key = self._eui64, self._key
         end = _FRONT + _INNER + length
         text = self._buffer[_FRONT:end]

@@ -1,9 +1,10 @@
-"""The downlink: each fragment is verified on its arrival, in any order after the first (docs/protocol.md, section 4).
+"""The downlink: each fragment is verified on its arrival, in any order after the first (docs/protocol.md,
+section 4).
 
 One datagram at a time, in a buffer made once. What a frame can do:
 
-- A first slice whose MAC verifies takes the buffer; whatever it held before is given up. Nothing else frees it, so
-  nobody without the key can make the device forget what it verified.
+- A first slice whose MAC verifies takes the buffer; whatever it held before is given up. Nothing else frees
+  it, so nobody without the key can make the device forget what it verified.
 - A later slice is kept if the tag in the verified first slice fits, and dropped alone if it does not.
 - One slice that comes before its first one waits for it, unverified, in a place of its own.
 - A complete reply to the message that the device waits for is opened. The first one that opens is the answer.
@@ -33,7 +34,8 @@ class Receiver:
     """See the module.
 
     accepted: fragments that passed; rejected: {reason: frames}.
-    answer: after ANSWER, (next width index, status, class, confidence in 1/65535, Unix time in s or None, detail).
+    answer: after ANSWER, (next width index, status, class, confidence in 1/65535, Unix time in s or None,
+    detail).
     custody: after CUSTODY, its status: 0 committed, 1 already, 2 full, 3 revoked.
     """
 
@@ -58,7 +60,7 @@ class Receiver:
         self.custody = 0
 
     def expect(self, counter):
-        """From now on act on the answer to `counter`, 0: to none. What was collected for another is given up."""
+        """Act on the answer to `counter` from now on, 0: to none. What another has collected is given up."""
         if self._size:
             self._size = 0
             self.reject("unfinished")

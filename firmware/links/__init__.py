@@ -1,10 +1,10 @@
 """How frames leave and reach the device. A link has
 
-- `eui64`: the device's address on it; `mtu`: bytes a frame may have, without FCS; `gap_ms`: pause between two frames
-  of a message (RFC 8930: give a forwarder time to pass one on before the next comes);
+- `eui64`: the device's address on it; `mtu`: bytes a frame may have, without FCS; `gap_ms`: pause between
+  two frames of a message (RFC 8930: give a forwarder time to pass one on before the next comes);
 - `async send(frame)`: hand one frame over; a link that loses it raises nothing, the agent retries messages;
-- `async recv() -> frame`: the next frame, without its FCS; what is no frame is counted with `reject(reason)`, an attribute
-  that the agent sets;
+- `async recv() -> frame`: the next frame, without its FCS; what is no frame is counted with
+  `reject(reason)`, an attribute that the agent sets;
 - `close()`.
 
 `firmware.setup` opens the one that the settings name.

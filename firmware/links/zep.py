@@ -1,7 +1,7 @@
 """802.15.4 frames in UDP: ZEP version 2, to and from one address (a radio medium, or the gateway itself).
 
-0 "EX" | 2 version 2 | 3 type 1 | 4 channel | 5 device u16 | 7 mode 1 | 8 LQI | 9 time u64 | 17 sequence u32 | 21 reserved |
-31 length | 32 the frame with its FCS
+0 "EX" | 2 version 2 | 3 type 1 | 4 channel | 5 device u16 | 7 mode 1 | 8 LQI | 9 time u64
+17 sequence u32 | 21 reserved | 31 length | 32 the frame with its FCS
 """
 
 import socket
@@ -47,7 +47,8 @@ class ZepLink:
         self._buffer = bytearray(_HEADER + FRAME_MAX + 2)
         pack_into(">2sBBB2sBB", self._buffer, 0, b"EX", 2, 1, channel, eui64[6:], 1, 255)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        # Addresses are passed on as getaddrinfo gives them, tuple or bytes. Connected: only what the peer sends is received.
+        # Addresses are passed on as getaddrinfo gives them, tuple or bytes. Connected: only what the peer
+        # sends is received.
         if bind:
             self._socket.bind(socket.getaddrinfo("0.0.0.0", bind)[0][-1])
         self._socket.connect(socket.getaddrinfo(host, port)[0][-1])

@@ -1,6 +1,7 @@
 """ESP32, all variants. `machine.unique_id()` is the base MAC, 6 bytes.
 
-Modem sleep delays what the board receives by up to a beacon interval (100 ms and more), so it is off while the agent runs.
+Modem sleep delays what the board receives by up to a beacon interval (100 ms and more), so it is off while
+the agent runs.
 """
 
 from machine import unique_id  # noqa: F401

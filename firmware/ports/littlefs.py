@@ -1,4 +1,4 @@
-"""Files on littlefs, which commits a file when it is flushed; without that a power cut takes all that was written."""
+"""Files on littlefs: a power cut takes what was written since the file was flushed."""
 
 
 def flush(file):

@@ -1,6 +1,7 @@
-"""RP2040 and RP2350. `machine.unique_id()` is the flash chip's number, 8 bytes; boards without Wi-Fi have no `network`.
+"""RP2040 and RP2350. `machine.unique_id()` is the flash chip's number, 8 bytes.
 
-The CYW43 chip's default power saving delays what the board receives; 0xA11140 turns it off (Pico W documentation).
+The CYW43 chip's default power saving delays what the board receives; 0xA11140 turns it off (Pico W
+documentation).
 """
 
 from machine import unique_id  # noqa: F401

@@ -1,4 +1,4 @@
-"""Linux: MicroPython's unix port, and CPython. The system has the network; a program has no number of its own."""
+"""Linux, with MicroPython's unix port or CPython: the system has the network, and no number for a program."""
 
 import os
 

@@ -1,7 +1,8 @@
 """Wi-Fi in station mode, for boards whose MicroPython has `network`."""
 
-import network
 from time import sleep_ms
+
+import network
 
 from ..compat import ticks_diff, ticks_ms
 

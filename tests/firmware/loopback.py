@@ -1,4 +1,6 @@
-"""A gateway and an edge server in one small object, for devices under test: real UDP, the formats of `wire`, the keys of `security`."""
+"""A gateway and an edge server in one small object, for devices under test: real UDP, the formats of
+`wire`, the keys of `security`.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +68,10 @@ def write_device(root: Path, head: bytes, shape: tuple[int, int, int], port: int
         (root / name).write_bytes(slot(1))
 
 
-def start(root: Path, seconds: float, heap: str | None = "64k") -> subprocess.Popen[str]:
-    """The device as a process: a real MicroPython with that heap, or CPython for None."""
+def start(root: Path, seconds: float, heap: str | None, package: Path = REPOSITORY) -> subprocess.Popen[str]:
+    """The device as a process: a real MicroPython with that heap, or CPython for None; package: the folder
+    with `firmware`.
+    """
     module = ["-m", "firmware.main", str(root), str(seconds)]
     if heap is None:
         command = [sys.executable, *module]
@@ -76,8 +80,8 @@ def start(root: Path, seconds: float, heap: str | None = "64k") -> subprocess.Po
         command = [str(micropython), "-X", f"heapsize={heap}", *module]
     return subprocess.Popen(
         command,
-        cwd=REPOSITORY,
-        env={**os.environ, "MICROPYPATH": str(REPOSITORY)},
+        cwd=package,
+        env={**os.environ, "MICROPYPATH": str(package)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,7 +106,8 @@ class Arrived:
 
 @dataclass
 class Hub:
-    """Receives what one device sends, checks every frame of it, and sends back what `reply` makes of a message.
+    """Receives what one device sends, checks every frame of it, and sends back what `reply` makes of a
+    message.
 
     reply: from what arrived to the frames to send (without FCS), in order; by default a plain answer.
     """

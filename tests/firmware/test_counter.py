@@ -12,14 +12,15 @@ from firmware.counter import BLOCK, Counter, slot
 from firmware.errors import SettingsError
 
 
-class PowerCut(Exception):
+class PowerCutError(Exception):
     pass
 
 
 class Flash:
     """Two files on a medium that forgets what was not flushed, or keeps any part of it, when the power goes.
 
-    `budget`: steps (open, write, flush, close) until the cut. `keeps(n)`: how many of n unflushed bytes reach the medium.
+    `budget`: steps (open, write, flush, close) until the cut. `keeps(n)`: how many of n unflushed bytes
+    reach the medium.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -29,7 +30,7 @@ class Flash:
 
     def step(self) -> None:
         if self.budget == 0:
-            raise PowerCut
+            raise PowerCutError
         self.budget -= 1
 
     def cut(self, kept: float) -> None:
@@ -96,7 +97,9 @@ lives = st.lists(
 
 @given(lives)
 def test_no_counter_is_used_twice_wherever_the_power_is_cut(lives):
-    """Each life: how many counters are used, how many more steps the power lasts then, how much of a write is kept."""
+    """Each life: how many counters are used, how many more steps the power lasts then, how much of a write
+    is kept.
+    """
     flash = Flash(ENROLLED)
     used: list[int] = []
     for count, budget, kept in lives:
@@ -107,7 +110,7 @@ def test_no_counter_is_used_twice_wherever_the_power_is_cut(lives):
                 if i == count:
                     flash.budget = budget
                 used.append(made.next())
-        except PowerCut:
+        except PowerCutError:
             pass
         flash.cut(kept)
     assert len(set(used)) == len(used)
@@ -134,7 +137,7 @@ def test_a_slot_that_rots_or_goes_costs_a_block_and_no_more(first, lost, second)
 @pytest.mark.parametrize("content", [None, b"", slot(1)[:-1], slot(77)[:-1] + b"\0", bytes(12)])
 def test_without_a_good_slot_the_device_refuses_and_says_what_to_do(content):
     files = {} if content is None else {"/counter.a": content, "/counter.b": content}
-    with pytest.raises(SettingsError, match="does not send; expected at least one good slot.*enrol it anew"):
+    with pytest.raises(SettingsError, match=r"does not send; expected at least one good slot.*enrol it anew"):
         counter(Flash(files))
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firmware.build import compile_to
 from firmware.receiver import Receiver
-from tests.firmware.loopback import Arrived, Hub, log, start, write_device
+from tests.firmware.loopback import REPOSITORY, Arrived, Hub, log, start, write_device
 from tests.headgen import WIDTHS, random_head
 from wire import rans
 from wire.reply import Answer, CustodyStatus
 
 SHAPE = (12, 12, 1)
 LAYERS = ((0, 2, 8), (1, 1, 8), (2, 1, 8))
-HEAP = "128k"
+HEAP = "96k"
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ def of(lines: list[dict[str, object]], event: str) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("heap", [HEAP, None], ids=["micropython", "cpython"])
 def test_every_sample_arrives_as_logged_and_is_answered(tmp_path: Path, hub: Hub, head, heap):
-    """Symbols, widths, counters and seals are right; widths that the answers command apply to the next sample."""
+    """Symbols, widths, counters and seals are right; widths that the answers command apply to the next
+    sample.
+    """
     write_device(tmp_path, head.emit(), SHAPE, hub.port)
     hub.reply = lambda hub, message: hub.answer(message.counter, Answer(message.counter % 4, cls=3))
     assert hub.serve(start(tmp_path, 2, heap)) == ""
@@ -74,6 +77,26 @@ def test_every_sample_arrives_as_logged_and_is_answered(tmp_path: Path, hub: Hub
     for report, answer in zip(reports[1:], answers, strict=False):
         assert report.duration_ms == max(answer["ms"], 1)
         assert report.retries == 0
+
+
+@pytest.mark.parametrize(("heap", "compiled"), [("96k", False), ("88k", True)], ids=["sources", "mpy"])
+def test_the_shipped_bundle_runs_in_a_small_heap_and_leaves_it_flat(tmp_path: Path, hub: Hub, heap, compiled):
+    """The whole agent with the real head, at every width, and an answer of two frames each time."""
+    data = (REPOSITORY / "models/bundles/fashion-mnist/head.bin").read_bytes()
+    shape = (data[5], data[6], data[7])
+    write_device(tmp_path, data, shape, hub.port)
+    package = REPOSITORY
+    if compiled:
+        package = tmp_path / "lib"
+        compile_to(package, "x64")
+    hub.reply = lambda hub, message: hub.answer(
+        message.counter, Answer(message.counter % 4, detail="a remark " * 11)
+    )
+    assert hub.serve(start(tmp_path, 4, heap, package)) == ""
+    lines = log(tmp_path)
+    assert len(of(lines, "answer")) == len(of(lines, "sent")) >= 40
+    assert {line["w"] for line in of(lines, "sent")} == set(lines[0]["widths"])
+    assert lines[-1]["heap_free"] > 4000
 
 
 def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path: Path, hub: Hub, head):
@@ -125,8 +148,9 @@ def test_custody_stops_retries_but_not_the_wait(tmp_path: Path, hub: Hub, head):
 
 
 def test_a_downlink_under_attack(tmp_path: Path, hub: Hub, head):
-    """Answers of two and more fragments, and every forgery of them an attacker on the air can make: nothing forged is
-    accepted, everything has its reason, and the heap stays what it was."""
+    """Answers of two and more fragments, and every forgery of them an attacker on the air can make: nothing
+    forged is accepted, everything has its reason, and the heap stays what it was.
+    """
     write_device(tmp_path, head.emit(), SHAPE, hub.port)
     details = "".join(chr(97 + i % 26) for i in range(300))
     forged = 0
@@ -168,6 +192,8 @@ def test_a_downlink_under_attack(tmp_path: Path, hub: Hub, head):
         "no-first",
     }
     assert sum(rejected.values()) >= forged - len(answers)
+    # A dictionary of reasons and the tasks are all that may have come to stay.
+    assert lines[0]["heap_free"] - lines[-1]["heap_free"] < 3000
 
 
 def test_the_receiver_keeps_within_two_kilobytes():

@@ -1,4 +1,5 @@
-"""The firmware against golden vectors. Runs on a MicroPython device as it is (JSON files as arguments) and imports on CPython.
+"""The firmware against golden vectors. Runs on a MicroPython device as it is (JSON files as arguments) and
+imports on CPython.
 
 Each check takes one case and raises AssertionError.
 """
@@ -61,7 +62,9 @@ def check_seal(case):
 
 
 def check_chain(case):
-    """Tags and MAC; and the chain's verifier, which is the downlink's, takes the slices in any order after the first."""
+    """Tags and MAC; and the chain's verifier, which is the downlink's, takes the slices in any order after
+    the first.
+    """
     device, counter, key = of(case["device"]), case["counter"], pad(of(case["k_frag"]))
     slices = [of(text) for text in case["slices"]]
     assert digest(key, of(case["mac_input"]))[:8] == of(case["mac"])
@@ -139,7 +142,8 @@ def check_answer(case):
             head += tag
     length = len(head) + 8 + len(sealed) + sum([len(piece) for piece in pieces])
     mac = digest(key, b"\1", covered, pack(">H", length), head, sealed)[:8]
-    slices = [head + mac + sealed] + pieces
+    slices = [head + mac + sealed]
+    slices.extend(pieces)
     assert [receiver.on_frame(data) for data in frames_of(addresses, 9, slices)][-1] == ANSWER
     names = ("next_width", "status", "cls", "confidence", "unix_time", "detail")
     assert receiver.answer == tuple([case[name] for name in names])
