@@ -51,7 +51,7 @@ class Forger:
         early: how many times each later fragment is forged when a first one is overheard.
     """
 
-    def __init__(self, seed: int, early: int = 4) -> None:
+    def __init__(self, seed: int, early: int = 5) -> None:
         self._rng = random.Random(f"forger {seed}")
         self._early = early
         self._heard: deque[bytes] = deque(maxlen=_REMEMBERED)

@@ -2,9 +2,9 @@
 
 It has a radio and no key. What is urgent (worth nothing once a datagram is complete) goes out at once or not
 at all, the rest when there is time; a token bucket of `rate` frames/s and `burst` frames bounds both, and
-half of it is kept for what is urgent. Each frame it sends is logged as one JSON line, `{"t", "kind", "sha",
-"payload"}`: seconds since it began, the kind, the first 16 hex digits of the SHA-256 of the frame, and the
-frame's MAC payload in hex.
+three quarters of it are kept for what is urgent. Each frame it sends is logged as one JSON line, `{"t",
+"kind", "sha", "payload"}`: seconds since it began, the kind, the first 16 hex digits of the SHA-256 of the
+frame, and the frame's MAC payload in hex.
 
 Run it with `python -m lab.attacks.inject '<settings as JSON>'`; the fields are those of `Settings`. It prints
 `{"ready": true}` once it is on the air. SIGTERM ends it.
@@ -37,8 +37,8 @@ class Settings:
     seed: int
     log: str
     rate: float = 40.0
-    burst: float = 12.0
-    early: int = 4
+    burst: float = 16.0
+    early: int = 5
 
     def to_json(self) -> str:
         """As the command line takes it."""
@@ -82,7 +82,7 @@ class Attacker(asyncio.DatagramProtocol):
         self._began = self._loop.time()
         self._forger = Forger(settings.seed, settings.early)
         self._bucket = Bucket(settings.rate, settings.burst, 0.0)
-        self._reserve = settings.burst / 2
+        self._reserve = settings.burst * 0.75
         self._patience = 1 / settings.rate
         self._waiting: deque[Forged] = deque(maxlen=_WAITING)
         self._log = log

@@ -35,6 +35,8 @@ _POLL = 0.1
 _ASK_EVERY = 1.0
 _SHOWN_WIDTHS = 24
 _HOST = "127.0.0.1"
+#: What each device has, of which MicroPython on a 64-bit machine needs about twice what a board needs.
+_HEAP = "96k"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Plan:
     verifier: str = "chain"
     pcap: Path | None = None
     pcap_legit: Path | None = None
-    low: float = 60.0
+    low: float = 80.0
     high: float = 250.0
     speed: float = 4.0
     deadline_ms: int = 300
@@ -196,19 +198,34 @@ class _Run:
         return child
 
     def _start_devices(self, homes: list[Home]) -> list[tuple[DeviceLog, LogReader, Child]]:
-        library = self._dir / "lib"
-        library.mkdir()
-        (library / "firmware").symlink_to(Path(firmware.__file__).parent)
-        command, env = _runtime(library)
+        command, env = self._runtime()
         out = []
         for home in homes:
             arguments = [*command, "-m", "firmware.main", str(home.path), str(self._plan.seconds)]
             child = self._family.start(home.name, arguments, env, cwd=self._dir, ends=True)
-
             out.append((DeviceLog(home.eui.hex()), LogReader(home.log), child))
         for log, reader, child in out:
             self._family.wait_until(child, partial(_started, log, reader), 30.0, "first event")
         return out
+
+    def _runtime(self) -> tuple[list[str], dict[str, str]]:
+        """The interpreter that runs the firmware, and what to add to its environment.
+
+        MicroPython with a board's heap, and modules compiled as for a board; or CPython where MicroPython has
+        no build.
+        """
+        library = self._dir / "lib"
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+        program = shutil.which("micropython", path=path)
+        if program is None:
+            library.mkdir()
+            (library / "firmware").symlink_to(Path(firmware.__file__).parent)
+            return [sys.executable], {"PYTHONPATH": str(library)}
+        command = [sys.executable, "-m", "firmware.build", str(library), "--march", "x64"]
+        child = self._family.start("firmware", command, self._env, cwd=self._dir, ends=True)
+        done = partial(_succeeded, child)
+        self._family.wait_until(child, done, _START_SECONDS, "end of the firmware's compilation")
+        return [program, "-X", f"heapsize={_HEAP}"], {"MICROPYPATH": f"{library}:.frozen"}
 
     # Watching
 
@@ -324,16 +341,8 @@ class _Run:
         }
 
 
-def _runtime(library: Path) -> tuple[list[str], dict[str, str]]:
-    """The interpreter that runs the firmware.
-
-    MicroPython with a board's heap, or CPython where it has no build.
-    """
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    program = shutil.which("micropython", path=path)
-    if program is None:
-        return [sys.executable], {"PYTHONPATH": str(library)}
-    return [program, "-X", "heapsize=64k"], {"MICROPYPATH": f"{library}:.frozen"}
+def _succeeded(child: Child) -> bool:
+    return child.process.poll() == 0
 
 
 def _said(child: Child) -> dict[str, Any]:
