@@ -13,6 +13,7 @@ from firmware.receiver import Receiver
 from tests.firmware.loopback import REPOSITORY, Arrived, Hub, log, start, write_device
 from tests.headgen import WIDTHS, random_head
 from wire import rans
+from wire.latent import LinkReport
 from wire.reply import Answer, CustodyStatus
 
 SHAPE = (12, 12, 1)
@@ -47,10 +48,10 @@ def test_every_sample_arrives_as_logged_and_is_answered(tmp_path: Path, hub: Hub
     """
     write_device(tmp_path, head.emit(), SHAPE, hub.port)
     hub.reply = lambda hub, message: hub.answer(message.counter, Answer(message.counter % 4, cls=3))
-    assert hub.serve(start(tmp_path, 2, heap)) == ""
+    assert hub.serve(start(tmp_path, 1.2, heap)) == ""
     lines = log(tmp_path)
     sent, answers = of(lines, "sent"), of(lines, "answer")
-    assert len(sent) == len(answers) == len(hub.arrived) >= 20
+    assert len(sent) == len(answers) == len(hub.arrived) >= 8
     assert lines[0]["e"] == "start"
     assert lines[0]["widths"] == [250, 500, 750, 1000]
     assert lines[-1]["e"] == "end"
@@ -75,7 +76,7 @@ def test_every_sample_arrives_as_logged_and_is_answered(tmp_path: Path, hub: Hub
     reports = [message.header.report for message in hub.arrived]
     assert reports[0].duration_ms == 0
     for report, answer in zip(reports[1:], answers, strict=False):
-        assert report.duration_ms == max(answer["ms"], 1)
+        assert report.duration_ms == LinkReport.unpack(LinkReport(max(answer["ms"], 1)).pack()).duration_ms
         assert report.retries == 0
 
 
@@ -92,15 +93,15 @@ def test_the_shipped_bundle_runs_in_a_small_heap_and_leaves_it_flat(tmp_path: Pa
     hub.reply = lambda hub, message: hub.answer(
         message.counter, Answer(message.counter % 4, detail="a remark " * 11)
     )
-    assert hub.serve(start(tmp_path, 4, heap, package)) == ""
+    assert hub.serve(start(tmp_path, 2.5, heap, package)) == ""
     lines = log(tmp_path)
-    assert len(of(lines, "answer")) == len(of(lines, "sent")) >= 40
+    assert len(of(lines, "answer")) == len(of(lines, "sent")) >= 8
     assert {line["w"] for line in of(lines, "sent")} == set(lines[0]["widths"])
     assert lines[-1]["heap_free"] > 4000
 
 
 def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path: Path, hub: Hub, head):
-    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=60, retries=2)
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=200, retries=2)
 
     def reply(hub: Hub, message: Arrived) -> list[bytes]:
         if message.counter == 3:
@@ -111,7 +112,7 @@ def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path
         )
 
     hub.reply = reply
-    hub.serve(start(tmp_path, 1.5, HEAP))
+    hub.serve(start(tmp_path, 2.6, HEAP))
     lines = log(tmp_path)
     by_counter: dict[int, list[Arrived]] = {}
     for message in hub.arrived:
@@ -125,16 +126,16 @@ def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path
     assert [widths[c] for c in (1, 2, 3, 4, 5, 6)] == [250, 1000, 1000, 750, 750, 1000]
     assert by_counter[3][0].header.report.retries == 1
     assert by_counter[4][0].header.report.retries == 2
-    assert by_counter[4][0].header.report.duration_ms >= 60 + 120 + 240
+    assert by_counter[4][0].header.report.duration_ms >= 200 + 400 + 800 - 16
 
 
 def test_custody_stops_retries_but_not_the_wait(tmp_path: Path, hub: Hub, head):
-    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=80)
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=250)
     hub.reply = lambda hub, message: (
         hub.custody(message.counter, CustodyStatus.COMMITTED)
         + (hub.answer(message.counter) if message.counter > 1 else [])
     )
-    hub.serve(start(tmp_path, 0.5, HEAP))
+    hub.serve(start(tmp_path, 0.8, HEAP))
     lines = log(tmp_path)
     assert [line["a"] for line in of(lines, "sent") if line["c"] == 1] == [0]
     assert of(lines, "custody")[0] == {
@@ -171,10 +172,10 @@ def test_a_downlink_under_attack(tmp_path: Path, hub: Hub, head):
         return [*bad, first, *lie[1:], *reversed(rest[:-1]), *lie[1:], first, *rest[:-1], rest[-1], *frames]
 
     hub.reply = reply
-    hub.serve(start(tmp_path, 4, HEAP))
+    hub.serve(start(tmp_path, 2.5, HEAP))
     lines = log(tmp_path)
     answers = of(lines, "answer")
-    assert len(answers) == len(of(lines, "sent")) >= 10
+    assert len(answers) == len(of(lines, "sent")) >= 4
     for answer in answers:
         assert answer["cls"] == answer["c"]
         assert answer["detail"] == details[: 100 + answer["c"] % 3 * 90]
