@@ -267,9 +267,11 @@ def table(result: Mapping[str, Any]) -> Table:
     for reason, count in result["fragments"]["rejected"].items():
         out.add_row("  refused", f"{count} {reason}")
     down = result["downlink"]
+    overheard = down["rejected"].get("foreign", 0)
+    refused = sum(down["rejected"].values()) - overheard
     out.add_row(
         "downlink",
-        f"{down['accepted']} fragments accepted, {sum(down['rejected'].values())} refused by devices",
+        f"{down['accepted']} fragments accepted by devices, {refused} refused, {overheard} overheard for others",
     )
     forged = result["forged"]
     verdict = "red" if forged["accepted"] or forged["downlink_accepted"] else "green"

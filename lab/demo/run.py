@@ -27,6 +27,7 @@ from lab.demo.view import Device, State, View
 from lab.sim import air
 from lab.sim import trace as traces
 from models.bundle import Bundle
+from models.errors import BundleError
 from slimwire.errors import SlimwireError
 
 _START_SECONDS = 90.0
@@ -73,7 +74,12 @@ def run(plan: Plan, view: View) -> dict[str, Any]:
             directory.
         KeyboardInterrupt: after SIGINT, SIGTERM or SIGHUP. In every case all processes have ended.
     """
-    bundle = Bundle.load(plan.bundle)
+    try:
+        bundle = Bundle.load(plan.bundle)
+    except BundleError as error:
+        raise SlimwireError(
+            str(error), remedy="name a bundle that ships, or a directory: --bundle"
+        ) from error
     traces.load(plan.trace)
     directory = Path(tempfile.mkdtemp(prefix="slimwire-demo-"))
     keep = False

@@ -155,7 +155,7 @@ def test_tshark_and_wire_dump_reassemble_what_was_sent(shown):
 
 
 def test_without_the_lock_forgeries_are_accepted(short_tmp):
-    demo = Demo(short_tmp, "--seconds", "6", "--seed", "7", "--verifier", "pass-through", "--json")
+    demo = Demo(short_tmp, "--seconds", "4", "--seed", "7", "--verifier", "pass-through", "--json")
     code, out, err = demo.finish()
     assert code == 0, err
     result = json.loads(out)
