@@ -4,7 +4,17 @@ It never decides whether a genuine fragment is looked at, and it learns from aut
 under spoofing, the source address of a forged frame *is* the victim's (docs/protocol.md, section 4).
 """
 
-from security.trust.engine import Cause, Change, TrustEngine
+from security.trust.engine import Cause, Change, Passage, Quarantining, Standing, TrustEngine
 from security.trust.paper import PaperTrust
+from security.trust.predictive import PredictiveTrust
 
-__all__ = ["Cause", "Change", "PaperTrust", "TrustEngine"]
+__all__ = [
+    "Cause",
+    "Change",
+    "PaperTrust",
+    "Passage",
+    "PredictiveTrust",
+    "Quarantining",
+    "Standing",
+    "TrustEngine",
+]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Cause(StrEnum):
@@ -24,22 +24,44 @@ class Cause(StrEnum):
         return self in (Cause.MESSAGE, Cause.ANSWERED)
 
 
+class Passage(StrEnum):
+    """What changes trust without any evidence: time. Nobody can report it as evidence."""
+
+    TIME = "time"  # old failures weigh less
+    RELEASED = "released"  # a quarantine is over
+
+
+class Standing(StrEnum):
+    """How much of its reserved quota an identity has. Only authenticated evidence takes any of it away."""
+
+    FULL = "full"  # all of it, and its part of the shared remainder
+    PROBATION = "probation"  # one datagram, and nothing of the remainder
+    QUARANTINE = "quarantine"  # none, for a bounded time: what comes in one frame is served all the same
+
+
 class Change(NamedTuple):
     """One entry of an identity's history: equal observations in a row are one entry.
 
     Attributes:
         since, until: time of the first and the last of them, in the caller's seconds.
         times: how many.
-        cause: see `Cause`.
+        cause: see `Cause` and `Passage`.
         before, after: trust before the first and after the last.
+        was, became: standing before and after.
+        share_before, share_after: part of the shared remainder granted before and after, 0..1; None where
+            the engine keeps no account of it.
     """
 
     since: float
     until: float
     times: int
-    cause: Cause
+    cause: Cause | Passage
     before: float
     after: float
+    was: Standing = Standing.FULL
+    became: Standing = Standing.FULL
+    share_before: float | None = None
+    share_after: float | None = None
 
 
 class TrustEngine(Protocol):
@@ -69,3 +91,14 @@ class TrustEngine(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `to_dict` gave, for the identities enrolled now. Raises StateError."""
+
+
+@runtime_checkable
+class Quarantining(TrustEngine, Protocol):
+    """A trust engine that also knows time, and a standing that follows authenticated evidence."""
+
+    def advance(self, now: float) -> None:
+        """It is `now` (s, on the clock of `observe`): level, budget and standing are those of this time."""
+
+    def standing(self, identity: bytes) -> Standing:
+        """What the identity has of its reserved quota; QUARANTINE for one that is not enrolled."""

@@ -88,7 +88,7 @@ class PaperTrust:
         return {
             "format": _FORMAT,
             "identities": {
-                identity.hex(): {"level": r.level, "history": [list(change) for change in r.changes]}
+                identity.hex(): {"level": r.level, "history": [list(change[:6]) for change in r.changes]}
                 for identity, r in self._records.items()
             },
         }
