@@ -271,7 +271,8 @@ def table(result: Mapping[str, Any]) -> Table:
     refused = sum(down["rejected"].values()) - overheard
     out.add_row(
         "downlink",
-        f"{down['accepted']} fragments accepted by devices, {refused} refused, {overheard} overheard for others",
+        f"{down['accepted']} fragments accepted by devices, {refused} refused, "
+        f"{overheard} overheard for others",
     )
     forged = result["forged"]
     verdict = "red" if forged["accepted"] or forged["downlink_accepted"] else "green"

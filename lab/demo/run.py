@@ -36,7 +36,7 @@ _POLL = 0.1
 _ASK_EVERY = 1.0
 _SHOWN_WIDTHS = 24
 _HOST = "127.0.0.1"
-#: What each device has, of which MicroPython on a 64-bit machine needs about twice what a board needs.
+#: Each device's heap. Words here are twice as long as a board's, so this stands for a smaller one there.
 _HEAP = "96k"
 
 
