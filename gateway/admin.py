@@ -13,9 +13,10 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import PlainTextResponse, Response
 
-from gateway import metrics
+from gateway import explain, metrics
 from gateway.errors import AdminError
 from gateway.receiver import Peer
+from security.trust import Quarantining
 from slimwire import __version__
 from wire import eui64
 from wire.errors import WireError
@@ -84,20 +85,19 @@ def create_app(service: "Service") -> FastAPI:
         if device not in service.receiver.peers:
             raise HTTPException(404, f"{eui} is not enrolled at this gateway")
         now = time.monotonic()
+        receiver = service.receiver
+        standing = receiver.standing(device, now)
+        release = service.trust.release(device) if isinstance(service.trust, Quarantining) else None
+        shared = receiver.budget.shared
         return {
             "device": device.hex(),
             "trust": service.trust.level(device),
-            "reserve": service.receiver.limits.reserve,
-            "extra": service.trust.budget(device, service.receiver.budget.shared),
+            "standing": standing.value,
+            "quarantine_s": None if release is None else round(release - now, 1),
+            "reserve": receiver.limits.reserve_at(standing),
+            "extra": service.trust.budget(device, shared),
             "history": [
-                {
-                    "since_s": round(now - change.since, 3),
-                    "until_s": round(now - change.until, 3),
-                    "times": change.times,
-                    "cause": str(change.cause),
-                    "before": change.before,
-                    "after": change.after,
-                }
+                explain.as_json(change, now, receiver.limits, shared)
                 for change in service.trust.history(device)
             ],
         }
@@ -129,6 +129,7 @@ def _device(service: "Service", eui: bytes, peer: Peer, now: float) -> dict[str,
         "name": peer.device.name,
         "revoked": peer.device.revoked,
         "trust": round(service.trust.level(eui), 4),
+        "standing": service.receiver.standing(eui, now).value,
         "messages": peer.messages,
         "fragments": peer.fragments,
         "rejected": peer.rejected,

@@ -3,12 +3,17 @@
 Every enrolled identity owns a reserve that nobody else can touch; trust adds bytes from a shared remainder.
 A newer verified counter evicts that identity's own oldest incomplete datagram, never another's. Nothing here
 looks at unauthenticated evidence.
+
+Trust that falls on *authenticated* evidence takes the part of the remainder first. Then, in quarantine, it
+takes the reserve, for a bounded time; on probation after that the reserve is one datagram. What comes in one
+frame needs no reserve, and is served all the same.
 """
 
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError
 from gateway.reassembly import Datagram
+from security.trust import Standing
 
 #: The largest datagram: IPv6's minimum MTU, octets.
 LARGEST_DATAGRAM = 1280
@@ -39,6 +44,12 @@ class Limits:
     rate: float = 250.0
     #: Messages of one identity that may come at once on top of `rate`.
     burst: float = 500.0
+
+    def reserve_at(self, standing: Standing) -> int:
+        """Bytes of the reserve that are left to an identity of this standing."""
+        if standing is Standing.FULL:
+            return self.reserve
+        return min(self.reserve, LARGEST_DATAGRAM) if standing is Standing.PROBATION else 0
 
 
 class Account:
@@ -81,22 +92,30 @@ class Budget:
         other = Budget(self.limits, identities)
         self.identities, self.shared = identities, other.shared
 
-    def reserve(self, account: Account, datagram: Datagram, allowance: int) -> list[Datagram] | None:
+    def reserve(
+        self,
+        account: Account,
+        datagram: Datagram,
+        allowance: int,
+        standing: Standing = Standing.FULL,
+    ) -> list[Datagram] | None:
         """Make room for `datagram` in its identity's account and enter it.
 
         Args:
             allowance: bytes of the shared remainder that trust grants this identity now.
+            standing: how much of its reserve the identity has now.
 
         Returns:
             The identity's own datagrams that were evicted for it, oldest counter first; None when there is
-            no room, because everything open there has a newer counter. Nothing is changed then.
+            no room, because everything open there has a newer counter, or the standing leaves none. Nothing
+            is changed then.
         """
         evicted: list[Datagram] = []
         older = sorted(
             (d for d in account.open.values() if d.counter < datagram.counter), key=lambda d: d.counter
         )
         free = 0
-        while not self._fits(account, datagram.size - free, allowance):
+        while not self._fits(account, datagram.size - free, allowance, standing):
             if not older:
                 return None
             evicted.append(older.pop(0))
@@ -117,10 +136,12 @@ class Budget:
         while self.shared_used > self.shared and account.used > self.limits.reserve:
             self.release(account, min(account.open.values(), key=lambda datagram: datagram.counter))
 
-    def _fits(self, account: Account, more: int, allowance: int) -> bool:
+    def _fits(self, account: Account, more: int, allowance: int, standing: Standing) -> bool:
+        if account.used + more > self.limits.reserve_at(standing) + allowance:
+            return False
         borrowed = max(0, account.used - self.limits.reserve)
         wanted = max(0, account.used + more - self.limits.reserve)
-        return wanted == 0 or (wanted <= allowance and self.shared_used - borrowed + wanted <= self.shared)
+        return wanted == 0 or self.shared_used - borrowed + wanted <= self.shared
 
     def _charge(self, account: Account, size: int) -> None:
         self.shared_used -= max(0, account.used - self.limits.reserve)

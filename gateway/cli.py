@@ -105,27 +105,44 @@ def trust_show(
     admin: _ADMIN = None,
     as_json: _JSON = False,
 ) -> None:
-    """A device's trust and the evidence that changed it."""
+    """A device's trust, what it grants, and every kept change of it with its reason."""
     state = _ask(admin, f"/v1/trust/{eui}")
     if as_json:
         output.print_json(state)
         return
-    from rich.table import Table  # noqa: PLC0415
 
-    output.stdout.print(
-        f"{state['device']}: trust {state['trust']:.3f}; "
-        f"{state['reserve']} bytes reserved, {state['extra']} on top"
+    left = state["quarantine_s"]
+    typer.echo(
+        f"{state['device']}: trust {state['trust']:.3f}, standing {state['standing']}"
+        + ("" if left is None else f" for another {left:.0f} s")
+        + f"; {state['reserve']} bytes reserved, {state['extra']} on top"
     )
-    table = Table("evidence", "times", "last", "trust before", "after")
+    if not state["history"]:
+        typer.echo("no evidence yet: trust is what enrolment vouches for")
     for change in state["history"]:
-        table.add_row(
-            change["cause"],
-            str(change["times"]),
-            f"{change['until_s']:.0f} s ago",
-            f"{change['before']:.3f}",
-            f"{change['after']:.3f}",
+        since, until = _ago(change["since_s"]), _ago(change["until_s"])
+        when = f"{until} ago" if since == until else f"{since} to {until} ago"
+        budget = "" if change["budget_before"] is None else _change("budget", change, "budget", "{:d} bytes")
+        outcome = ", ".join(
+            part for part in (_change("trust", change, "", "{:.3f}"), budget, change["led_to"]) if part
         )
-    output.stdout.print(table)
+        typer.echo(f"{when}: {change['happened']}\n    {outcome}")
+
+
+def _change(what: str, change: Any, prefix: str, form: str) -> str:
+    """ "trust 0.400 -> 0.500"."""
+    before, after = (change[f"{prefix}_{end}".strip("_")] for end in ("before", "after"))
+    if before == after:
+        return f"{what} stays at {form.format(after)}"
+    return f"{what} {form.format(before)} -> {form.format(after)}"
+
+
+def _ago(seconds: float) -> str:
+    """A span for people: 45 s, 12 min, 5 h, 3 d."""
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if seconds < size * most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
 
 
 @app.command()

@@ -82,6 +82,10 @@ class Reason(StrEnum):
     EARLY_EXPIRED = "early-expired", "A fragment whose first one never came."
     EVICTED = "evicted", "An unfinished datagram gave way to a newer one of the same device."
     QUOTA = "quota", "No room: all that this device has open is newer."
+    QUARANTINED = (
+        "quarantined",
+        "A verified message of several fragments, of a device in quarantine on authenticated evidence.",
+    )
     EXPIRED = "expired", "A datagram was not finished in time."
     OVER_RATE = "over-rate", "Evidence, not a refusal: a verified message above the device's rate."
 

@@ -26,7 +26,7 @@ from security.chain import ChainVerifier
 from security.keys import GatewayKeys
 from security.registry import Device, GatewayRegistry
 from security.replay import Intervals
-from security.trust import Cause, TrustEngine
+from security.trust import Cause, Quarantining, Standing, TrustEngine
 from wire import eui64, lowpan
 from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame
@@ -149,7 +149,8 @@ class Receiver:
     Args:
         registry: who is enrolled, and the gateway's own EUI-64.
         verifier: decides whether fragments are genuine.
-        trust: grants bytes of the shared remainder; told of authenticated evidence.
+        trust: grants bytes of the shared remainder; told of authenticated evidence. One that is
+            `Quarantining` also says how much of its reserve a device has.
         limits: bounds.
         pan: the one PAN to listen in; None takes frames of any, and answers go where a message came from.
 
@@ -185,6 +186,7 @@ class Receiver:
         self.peers: dict[bytes, Peer] = {}
         self._verifier = verifier
         self._pan = pan
+        self._quarantining = trust if isinstance(trust, Quarantining) else None
         self._active: set[bytes] = set()
         self.update(registry)
 
@@ -223,6 +225,13 @@ class Receiver:
         """What `memory_used` never exceeds, bytes."""
         return self.limits.memory
 
+    def standing(self, device: bytes, now: float) -> Standing:
+        """How much of its reserve a device has at monotonic time `now`."""
+        if self._quarantining is None:
+            return Standing.FULL
+        self._quarantining.advance(now)
+        return self._quarantining.standing(device)
+
     def mark_used(self, device: bytes, epoch: int, counter: int) -> None:
         """The edge server took this message: its counter is used from now on."""
         peer = self.peers.get(device)
@@ -256,6 +265,8 @@ class Receiver:
     def tick(self, now: float) -> list[Event]:
         """Drop what was not finished in time; call it about once a second."""
         events: list[Event] = []
+        if self._quarantining is not None:
+            self._quarantining.advance(now)
         limit = now - self.limits.timeout
         for source in list(self._active):
             peer = self.peers[source]
@@ -350,11 +361,16 @@ class Receiver:
             self._meter(source, peer, now)
         datagram = Datagram(first, epoch, keys.frag_up, pan, now, retry=retry)
         if not datagram.complete:
+            standing = self.standing(source, now)
             evicted = self.budget.reserve(
-                peer.account, datagram, self.trust.budget(source, self.budget.shared)
+                peer.account, datagram, self.trust.budget(source, self.budget.shared), standing
             )
             if evicted is None:
-                return [*events, self._reject(Reason.QUOTA, source, now)]
+                quarantined = standing is Standing.QUARANTINE
+                return [
+                    *events,
+                    self._reject(Reason.QUARANTINED if quarantined else Reason.QUOTA, source, now),
+                ]
             events.extend(self._reject(Reason.EVICTED, source, now) for _ in evicted)
             self._active.add(source)
         self.fragments += 1

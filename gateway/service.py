@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
 
@@ -21,9 +22,11 @@ from gateway.links.zep import ZepLink
 from gateway.notify import notify
 from gateway.receiver import Accepted, Receiver
 from gateway.settings import Settings
+from gateway.trust_file import NAME as TRUST_NAME
+from gateway.trust_file import TrustFile
 from gateway.uplink import Queued, Uplink, UplinkLimits
 from security.chain import ChainVerifier
-from security.trust import Cause, PaperTrust, TrustEngine
+from security.trust import Cause, PredictiveTrust, TrustEngine
 from wire.batch import AnswerItem, Verdict
 from wire.message import epoch_of
 
@@ -35,6 +38,10 @@ _BURST = 32
 _TICK = 1.0
 #: How often a change of the counters is logged, s.
 _SUMMARY = 60.0
+#: How often what changed in trust is written, s: what a power cut can lose of it.
+_KEEP = 30.0
+#: Writing may take this part of the time at most: with very many devices it happens less often.
+_KEEP_SHARE = 0.02
 #: PAN of answers to a device whose frames named none.
 _BROADCAST_PAN = 0xFFFF
 
@@ -51,6 +58,7 @@ class Service:
         link: an open link; the service closes it.
         enrolment: the registry.
         transport: replaces httpx's own, for an edge server in the same process.
+        trust_file: where `trust` is kept over restarts; None forgets it.
 
     Raises:
         GatewayError: the registry's reserves do not fit the memory limit.
@@ -65,6 +73,7 @@ class Service:
         enrolment: Enrolment,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
+        trust_file: Path | None = None,
     ) -> None:
         own = settings.limits
         self.settings = settings
@@ -97,6 +106,9 @@ class Service:
         self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.journal = Journal()
         self.started = time.monotonic()
+        self._trust_file = None if trust_file is None else TrustFile(trust_file, trust)
+        if self._trust_file is not None:
+            self._trust_file.restore(self.started, time.time())
         self._pans: dict[bytes, int] = {}
 
     @property
@@ -116,8 +128,14 @@ class Service:
                 tasks.create_task(self._tick())
                 tasks.create_task(self.uplink.run())
                 tasks.create_task(self.downlink.run())
+                if self._trust_file is not None:
+                    tasks.create_task(self._keep(self._trust_file))
         finally:
             self.link.close()
+            if self._trust_file is not None:
+                text = self._trust_file.snapshot(time.monotonic(), time.time())
+                if text is not None:
+                    self._trust_file.write(text)
 
     async def _receive(self) -> None:
         receive, on_frame = self.link.receive, self.receiver.on_frame
@@ -168,6 +186,17 @@ class Service:
             if now - told >= _SUMMARY:
                 last, told = self._summarise(last), now
 
+    async def _keep(self, file: TrustFile) -> None:
+        """Write trust at intervals; only making the text holds up frames."""
+        pause = _KEEP
+        while True:
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            text = file.snapshot(began, time.time())
+            pause = max(_KEEP, (time.monotonic() - began) / _KEEP_SHARE)
+            if text is not None:
+                await asyncio.to_thread(file.write, text)
+
     def _reload(self) -> None:
         registry = self.enrolment.registry
         try:
@@ -202,7 +231,8 @@ async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
     try:
         if settings.pcap is not None:
             link = PcapLink(link, settings.pcap)
-        return Service(settings, verifier, PaperTrust(), link, enrolment)
+        trust_file = settings.state_directory() / TRUST_NAME
+        return Service(settings, verifier, PredictiveTrust(), link, enrolment, trust_file=trust_file)
     except BaseException:
         link.close()
         raise

@@ -102,3 +102,6 @@ class Quarantining(TrustEngine, Protocol):
 
     def standing(self, identity: bytes) -> Standing:
         """What the identity has of its reserved quota; QUARANTINE for one that is not enrolled."""
+
+    def release(self, identity: bytes) -> float | None:
+        """When the identity's quarantine ends, s; None while it is in none, or not enrolled."""

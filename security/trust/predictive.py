@@ -200,7 +200,7 @@ class PredictiveTrust:
         return record.standing
 
     def release(self, identity: bytes) -> float | None:
-        """When the identity's quarantine ends, s; None while it is in none."""
+        """See `Quarantining`."""
         if self.standing(identity) is not Standing.QUARANTINE or identity not in self._records:
             return None
         return self._records[identity].release
