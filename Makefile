@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
+FUZZ_RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench soak dist clean
@@ -48,7 +49,8 @@ bench: $(VENV)/.dev ## measure parts against a peer or a limit
 	$(BIN)/slimwire bench head
 	$(BIN)/slimwire bench switch
 
-soak: $(VENV)/.dev ## the long form of the property tests and the attack runs
+soak: $(VENV)/.dev ## the long form: the fuzzers (FUZZ_RUNS=1000000 inputs a parser), then the soak tests
+	$(BIN)/python -m tests.fuzz --target all --runs $(FUZZ_RUNS)
 	SLIMWIRE_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200
 
 dist: $(VENV)/.dev ## a wheel and an sdist in dist/

@@ -24,6 +24,7 @@ from wire.frag import Frag1, FragN
 from wire.ieee802154 import FCS_SIZE, FrameKind, MacFrame
 from wire.ipv6 import HEADER_SIZE, ICMPV6, TCP, UDP, UDP_HEADER_SIZE, Ipv6Header, UdpHeader, checksum_is_good
 from wire.reassembly import Reassembler
+from wire.recovery import RecoveryReassembler
 from wire.rfrag import Rfrag, RfragAck
 
 _ETHERTYPE_IPV4, _ETHERTYPE_IPV6, _ETHERTYPE_802154 = 0x0800, 0x86DD, 0x809A
@@ -80,12 +81,14 @@ class Dissector:
 
     Args:
         contexts: IPHC contexts by number 0..15.
-        reassembler: None makes one with the RFC's timer and bounded memory.
+        max_datagrams: most datagrams under way of either kind of fragment, and most completed ones
+            remembered; the oldest goes first.
     """
 
-    def __init__(self, contexts: iphc.Contexts | None = None, reassembler: Reassembler | None = None) -> None:
+    def __init__(self, contexts: iphc.Contexts | None = None, max_datagrams: int = 1024) -> None:
         self._contexts = contexts or {}
-        self._reassembler = Reassembler() if reassembler is None else reassembler
+        self._reassembler = Reassembler(max_datagrams)
+        self._recovery = RecoveryReassembler(max_datagrams)
 
     def frame(self, record: pcap.Record) -> Dissection:
         """Take one frame apart. Any bytes give a Dissection."""
@@ -217,10 +220,12 @@ class Dissector:
             self._collect(found, now, (src, dst, later.size, later.tag), later.offset, later.payload)
         elif dispatch & 0xFE == 0xE8:
             found.layers.append("6lowpan.rfrag")
-            Rfrag.parse(data)
+            self._recover(found, now, src, dst, Rfrag.parse(data))
         elif dispatch & 0xFE == 0xEA:
             found.layers.append("6lowpan.rfrag-ack")
-            RfragAck.parse(data)
+            ack = RfragAck.parse(data)
+            if ack.is_abort and src is not None and dst is not None:
+                self._recovery.abort((dst, src, ack.tag))
         else:
             self._datagram(found, self._headers(found, data, src, dst, None))
 
@@ -256,11 +261,17 @@ class Dissector:
         octets: bytes,
     ) -> None:
         src, dst, size, tag = key
-        if src is None or dst is None:
-            raise WireError("address-missing", "a fragment needs the source and destination of its frame")
-        whole = self._reassembler.add(now, (src, dst, size, tag), offset, octets)
+        whole = self._reassembler.add(now, (*_ends(src, dst), size, tag), offset, octets)
         if whole is not None:
             self._datagram(found, whole)
+
+    def _recover(
+        self, found: Dissection, now: int, src: bytes | None, dst: bytes | None, fragment: Rfrag
+    ) -> None:
+        """A recoverable fragment: its datagram is decompressed once all of it is there."""
+        whole = self._recovery.add(now, (*_ends(src, dst), fragment.tag), fragment)
+        if whole is not None:
+            self._datagram(found, self._headers(found, whole, src, dst, None))
 
     def _datagram(self, found: Dissection, octets: bytes) -> None:
         """An IPv6 datagram is whole."""
@@ -290,6 +301,12 @@ class Dissector:
         found.datagram = Datagram(header.src, header.dst, end, header.next_header, payload)
         if bad_checksum:
             raise WireError("udp-checksum", "the UDP checksum is wrong: the datagram was altered on its way")
+
+
+def _ends(src: bytes | None, dst: bytes | None) -> tuple[bytes, bytes]:
+    if src is None or dst is None:
+        raise WireError("address-missing", "a fragment needs the source and destination of its frame")
+    return src, dst
 
 
 def _need(data: bytes, size: int, what: str) -> None:

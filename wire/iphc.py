@@ -25,8 +25,8 @@ from wire.ipv6 import HEADER_SIZE, UDP, UDP_HEADER_SIZE, Ipv6Header, UdpHeader, 
 
 #: Headers (IPv6, extensions, UDP) that one datagram may stack: more is an attack on the decompressor.
 MAX_HEADERS = 8
-#: An 11-bit datagram_size counts no more.
-MAX_DATAGRAM = 2047
+#: IPv6 counts no more octets, without a jumbo payload; datagram_size, where there is one, only 2047.
+MAX_DATAGRAM = HEADER_SIZE + 0xFFFF
 
 _NHC_UDP, _NHC_UDP_MASK = 0xF0, 0xF8
 _NHC_EXTENSION, _NHC_EXTENSION_MASK = 0xE0, 0xF0

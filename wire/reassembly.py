@@ -63,8 +63,8 @@ class Reassembler:
 
         Raises:
             WireError: `frag-size` if the datagram's size is not 40..2047; `frag-overlap` if the fragment
-                overlaps
-                and differs: what was collected is gone, and this fragment is the first of a new collection.
+                overlaps and differs: what was collected is gone, and this fragment is the first of a new
+                collection.
         """
         size = key[2]
         if not MIN_DATAGRAM <= size <= MAX_DATAGRAM:

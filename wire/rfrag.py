@@ -21,6 +21,11 @@ from dataclasses import dataclass
 from wire.errors import WireError
 
 HEADER_SIZE = 6
+#: Fragments of one datagram, and the octets that fragment_size can count in each.
+SEQUENCES = 32
+MAX_FRAGMENT = 1023
+NULL_BITMAP = 0
+FULL_BITMAP = 0xFFFFFFFF
 
 
 @dataclass(slots=True)
@@ -88,6 +93,16 @@ class RfragAck:
     tag: int
     bitmap: int
     congestion: bool = False
+
+    @property
+    def is_abort(self) -> bool:
+        """Whether the receiver gives the datagram up."""
+        return self.bitmap == NULL_BITMAP
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the receiver has the whole datagram."""
+        return self.bitmap == FULL_BITMAP
 
     @classmethod
     def parse(cls, data: bytes) -> "RfragAck":

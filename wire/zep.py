@@ -142,9 +142,9 @@ def _version(data: bytes) -> int:
 
 
 def _from_ntp(ntp: int) -> int:
-    if ntp == 0:
-        return 0
     micros = (ntp & 0xFFFFFFFF) * 1_000_000 >> 32
+    if ntp >> 32 == 0 and micros == 0:
+        return 0
     return ((ntp >> 32) - _NTP_EPOCH) * 1_000_000 + micros
 
 

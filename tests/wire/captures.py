@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wire import eui64, frag, ieee802154, iphc, ipv6, pcap
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.ipv6 import Ipv6Header, UdpHeader, udp_checksum
+from wire.rfrag import Rfrag
 from wire.zep import PORT, ZepFrame
 
 
@@ -81,6 +82,30 @@ def _compressed(
     if form == "udp in line":
         return iphc.compress(header, l2_src, l2_dst), 40, udp.emit() + payload
     return b"\x41" + header.emit(), 40, udp.emit() + payload
+
+
+def compressed_udp(
+    l2_src: bytes, l2_dst: bytes, payload: bytes, sport: int = 0xF0B1, dport: int = 0xF0B2
+) -> bytes:
+    """A UDP datagram between link-local addresses, compressed."""
+    src, dst = eui64.link_local(l2_src), eui64.link_local(l2_dst)
+    checksum = udp_checksum(src, dst, sport, dport, payload)
+    return iphc.compress_udp(src, dst, sport, dport, checksum, l2_src, l2_dst) + payload
+
+
+def rfrags(octets: bytes, tag: int, step: int) -> list[Rfrag]:
+    """A compressed datagram in recoverable fragments; the last one asks for an acknowledgement."""
+    starts = range(0, len(octets), step)
+    return [
+        Rfrag(
+            tag,
+            i,
+            start or len(octets),
+            octets[start : start + step],
+            ack_request=start + step >= len(octets),
+        )
+        for i, start in enumerate(starts)
+    ]
 
 
 def capture(linktype: int, frames: list[bytes]) -> bytes:
