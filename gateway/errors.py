@@ -7,10 +7,6 @@ class GatewayError(SlimwireError):
     """Root of the gateway's errors."""
 
 
-class SettingsError(GatewayError):
-    """A settings file or environment variable that cannot be used: which, which key, expected, remedy."""
-
-
 class LinkError(GatewayError):
     """A link could not be opened."""
 

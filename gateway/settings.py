@@ -6,20 +6,14 @@ fragments is no setting and cannot be one.
 """
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.errors import SettingsError
 from gateway.links.zep import parse_endpoint
+from slimwire import settings
 
 PREFIX = "SLIMWIRE_GATEWAY__"
 
@@ -140,88 +134,11 @@ def load(path: Path | None = None, **given: Any) -> Settings:
     """Settings from a TOML file, the environment and `given` values (None: not given).
 
     Raises:
-        SettingsError: the file is missing or no TOML, a name is unknown, or a value is out of range; it
-        names the
-            file or variable, the key, what was expected and what to do.
+        SettingsError: the file cannot be read, a name is unknown, or a value is out of range.
     """
-
-    class FromFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
-
-    _check_environment()
-    try:
-        if path is not None:
-            path.open("rb").close()
-        return FromFile(**{name: value for name, value in given.items() if value is not None})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(
-            f"the settings file {path} cannot be read: {error}",
-            expected='a TOML file with lines such as `listen = "127.0.0.1:17754"`',
-            remedy="correct the file, or name another with --config",
-        ) from error
-    except ValidationError as error:
-        raise _wrong_value(error, path, given) from error
+    return settings.load(Settings, path, given)
 
 
-def _check_environment() -> None:
-    """Refuse variables of our prefix that name no setting; pydantic would ignore them."""
-    for variable in os.environ:
-        if variable.upper().startswith(PREFIX):
-            name = variable.upper().removeprefix(PREFIX).partition("__")[0].lower()
-            if name not in Settings.model_fields:
-                raise SettingsError(
-                    f"the environment variable {variable} names no setting of the gateway",
-                    expected=f"{PREFIX} and one of {', '.join(Settings.model_fields).upper()}",
-                    remedy="correct or unset it",
-                )
-
-
-def _wrong_value(error: ValidationError, path: Path | None, given: dict[str, Any]) -> SettingsError:
-    first = error.errors()[0]
-    keys = [str(part) for part in first["loc"]]
-    key = ".".join(keys)
-    variable = PREFIX + "__".join(keys).upper()
-    if given.get(keys[0]) is not None:
-        where = f"--{keys[0]}"
-    elif any(name.upper() == variable for name in os.environ):
-        where = f"the environment variable {variable}"
-    else:
-        where = f"{key} in the settings file {path}"
-    if first["type"] == "extra_forbidden":
-        known: Any = Settings.model_fields
-        for part in keys[:-1]:
-            known = known[part].annotation.model_fields
-        return SettingsError(
-            f"{where} is no setting",
-            expected=f"one of {', '.join(known)}",
-            remedy="correct or remove the line",
-        )
-    return SettingsError(
-        f"{where} is {first['input']!r}, which cannot be used",
-        expected=str(first["msg"]).removeprefix("Value error, "),
-        remedy="correct the value; `slimwire gateway settings` lists every setting",
-    )
-
-
-def describe() -> list[tuple[str, str, str, str]]:
-    """(TOML key, environment variable, default, meaning) of every setting."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, _Section):
-            members = [(f"{name}.{key}", inner) for key, inner in section.model_fields.items()]
-        else:
-            members = [(name, field)]
-        for key, inner in members:
-            default = "none" if inner.default is None else repr(inner.default)
-            rows.append((key, PREFIX + key.replace(".", "__").upper(), default, inner.description or ""))
-    return rows
+def describe() -> list[settings.Setting]:
+    """Every setting."""
+    return settings.describe(Settings)

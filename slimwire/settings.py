@@ -3,12 +3,16 @@
 The command line beats the environment, the environment beats the file, the file beats the defaults.
 """
 
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+import pydantic_settings
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
 from slimwire.errors import SlimwireError
@@ -20,17 +24,27 @@ class SettingsError(SlimwireError):
     """A settings file, an environment variable or an option that can't be used."""
 
 
+class Setting(NamedTuple):
+    """One setting of a schema: its TOML key, its environment variable, its default, and what it means."""
+
+    key: str
+    variable: str
+    default: str
+    about: str
+
+
 def load(schema: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> S:
     """Make `schema` from `file` (TOML; None for none), the environment and `overrides` (None: not given).
 
     The environment's names come from the schema's own `env_prefix` and `env_nested_delimiter`.
 
     Raises:
-        SettingsError: the file can't be read or is no TOML, or a value is wrong; each wrong
-            value is named with what was expected.
+        SettingsError: the file can't be read or is no TOML, a value is wrong, or something is set that is
+            no setting; each is named with where it comes from and what was expected.
     """
     if file is not None:
         _check_toml(file)
+    _check_environment(schema)
 
     class WithFile(schema):  # type: ignore[misc, valid-type]
         @classmethod
@@ -48,15 +62,92 @@ def load(schema: type[S], file: Path | None = None, overrides: Mapping[str, Any]
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
         filled = WithFile(**given)
-    except ValidationError as error:
-        where = str(file) if file else "the options and the environment"
-        lines = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+    except pydantic_settings.SettingsError as error:
         raise SettingsError(
-            f"{where}: {len(lines)} setting{'s' if len(lines) > 1 else ''} can't be used",
-            expected="\n    ".join(lines),
-            remedy=f"mend the file, or the environment ({schema.model_config.get('env_prefix', '')}…)",
+            f"the environment: {error}",
+            expected=f"JSON where a variable {_prefix(schema)}… holds a list or a table",
+            remedy="correct or unset it",
+        ) from None
+    except ValidationError as error:
+        wrong = [_wrong(schema, each, file, given) for each in error.errors()]
+        raise SettingsError(
+            "; ".join(what for what, _ in wrong),
+            expected="; ".join(expected for _, expected in wrong),
+            remedy="correct or remove " + ("it" if len(wrong) == 1 else "them"),
         ) from None
     return schema.model_construct(**{name: getattr(filled, name) for name in schema.model_fields})
+
+
+def describe(schema: type[BaseSettings]) -> list[Setting]:
+    """Every setting of `schema`; a section's are named `section.key`."""
+    return [
+        Setting(
+            key,
+            _variable(schema, key),
+            "none" if field.default is None else repr(field.default),
+            field.description or "",
+        )
+        for key, field in _flat(schema.model_fields)
+    ]
+
+
+def _flat(fields: Mapping[str, FieldInfo], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from _flat(section.model_fields, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _prefix(schema: type[BaseSettings]) -> str:
+    return schema.model_config.get("env_prefix") or ""
+
+
+def _variable(schema: type[BaseSettings], key: str) -> str:
+    delimiter = schema.model_config.get("env_nested_delimiter") or "."
+    return _prefix(schema) + key.replace(".", delimiter).upper()
+
+
+def _check_environment(schema: type[BaseSettings]) -> None:
+    """Refuse a variable with the schema's prefix that names no setting: pydantic would pass over it."""
+    prefix = _prefix(schema)
+    if not prefix:
+        return
+    delimiter = schema.model_config.get("env_nested_delimiter")
+    for variable in os.environ:
+        if not variable.upper().startswith(prefix.upper()):
+            continue
+        rest = variable[len(prefix) :].lower()
+        if (rest.partition(delimiter)[0] if delimiter else rest) not in schema.model_fields:
+            raise SettingsError(
+                f"the environment variable {variable} names no setting",
+                expected=f"{prefix} and one of {', '.join(schema.model_fields).upper()}",
+                remedy="correct or unset it",
+            )
+
+
+def _wrong(
+    schema: type[BaseSettings], error: ErrorDetails, file: Path | None, given: Mapping[str, Any]
+) -> tuple[str, str]:
+    """What is wrong and where it comes from, and what was expected."""
+    keys = [str(part) for part in error["loc"]]
+    key = ".".join(keys)
+    variable = _variable(schema, key)
+    if keys and keys[0] in given:
+        where = f"--{keys[0].replace('_', '-')}"
+    elif any(name.upper() == variable for name in os.environ):
+        where = f"the environment variable {variable}"
+    elif file is not None:
+        where = f"{key} in the settings file {file}"
+    else:
+        where = key or "the settings"
+    if error["type"] == "extra_forbidden":
+        known: Any = schema.model_fields
+        for part in keys[:-1]:
+            known = known[part].annotation.model_fields
+        return f"{where} is no setting", f"one of {', '.join(known)}"
+    return f"{where} is {error['input']!r}", str(error["msg"]).removeprefix("Value error, ")
 
 
 def _check_toml(file: Path) -> None:
@@ -65,6 +156,12 @@ def _check_toml(file: Path) -> None:
     except FileNotFoundError:
         raise SettingsError(f"{file}: no such file", remedy="give the path of a TOML settings file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: can't be read: {error}", expected="a TOML file in UTF-8") from None
+        raise SettingsError(
+            f"{file}: can't be read: {error}",
+            expected="a TOML file in UTF-8",
+            remedy="mend it, or let the user that runs this read it",
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file}: {error}", expected="TOML, as in `key = value`") from None
+        raise SettingsError(
+            f"{file}: {error}", expected="TOML, as in `key = value`", remedy="correct the line"
+        ) from None

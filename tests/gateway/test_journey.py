@@ -341,7 +341,7 @@ def test_a_socket_left_by_a_killed_gateway_is_taken_over(tmp_path: Path) -> None
         (["--edge", "nowhere"], "--edge is 'nowhere'"),
         (["--pcap", "/nonexistent/all.pcap"], "--pcap"),
         (["--admin", "/nonexistent-" + "x" * 120], "at most 107 bytes"),
-        (["--config", "/nonexistent.toml"], "/nonexistent.toml cannot be read"),
+        (["--config", "/nonexistent.toml"], "/nonexistent.toml: no such file"),
     ],
 )
 def test_what_it_cannot_start_with_is_named_with_a_remedy(

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from slimwire.settings import SettingsError, load
+from slimwire.settings import Setting, SettingsError, describe, load
 
 
 class Radio(BaseModel):
-    channel: int = Field(26, ge=11, le=26)
+    model_config = ConfigDict(extra="forbid")
+    channel: int = Field(26, ge=11, le=26, description="an 802.15.4 channel")
 
 
 class Schema(BaseSettings):
@@ -52,3 +53,45 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes | None
         file.write_bytes(content)
     with pytest.raises(SettingsError, match=says):
         load(Schema, file)
+
+
+def test_a_wrong_value_is_named_by_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[radio]\nchannel = 99\n")
+    monkeypatch.setenv("SLIMWIRE_TEST__PORT", "many")
+    with pytest.raises(SettingsError) as caught:
+        load(Schema, file, {"name": 7})
+    what, expected, remedy = str(caught.value).split("\n  ")
+    assert "--name is 7" in what
+    assert "the environment variable SLIMWIRE_TEST__PORT is 'many'" in what
+    assert f"radio.channel in the settings file {file} is 99" in what
+    assert "less than or equal to 26" in expected
+    assert remedy == "remedy: correct or remove them"
+
+
+def test_what_is_no_setting_is_told_which_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[radio]\nchanel = 12\n")
+    with pytest.raises(
+        SettingsError, match=r"radio\.chanel in .* is no setting\n  expected: one of channel\n"
+    ):
+        load(Schema, file)
+    monkeypatch.setenv("SLIMWIRE_TEST__PROT", "1")
+    with pytest.raises(SettingsError, match="SLIMWIRE_TEST__PROT names no setting"):
+        load(Schema)
+
+
+def test_a_variable_that_should_hold_json_and_does_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIMWIRE_TEST__RADIO", "channel 26")
+    with pytest.raises(SettingsError, match="radio"):
+        load(Schema)
+
+
+def test_every_setting_is_described() -> None:
+    assert describe(Schema) == [
+        Setting("name", "SLIMWIRE_TEST__NAME", "'default'", ""),
+        Setting("port", "SLIMWIRE_TEST__PORT", "1", ""),
+        Setting("radio.channel", "SLIMWIRE_TEST__RADIO__CHANNEL", "26", "an 802.15.4 channel"),
+    ]
