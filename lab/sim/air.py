@@ -192,7 +192,7 @@ class Air:
     def _hand_over(self, heard: Heard[Node]) -> None:
         flight = heard.flight
         honest = flight.node[0]
-        if flight.attempts == 1:
+        if heard.attempt == 1:
             record = self._pcap.record(time.time_ns(), flight.frame)
             for legit_only, capture in self._captures.items():
                 if capture is not None and (honest or not legit_only):

@@ -64,11 +64,14 @@ class Flight(Generic[N]):
 class Heard(Generic[N]):
     """One transmission's end.
 
-    The flight, the nodes that are to be handed the frame now, and whether it was the flight's last.
+    The flight, which transmission of it this was (1 is the first), whether the addressed node had heard it by
+    then, the nodes that are to be handed the frame now, and whether it was the flight's last.
     """
 
     at: float
     flight: Flight[N]
+    attempt: int
+    delivered: bool | None
     receivers: tuple[N, ...]
     last: bool
 
@@ -196,7 +199,7 @@ class Medium(Generic[N]):
         self._on_air = self._due = None
         if any(node.queue for node in self._nodes.values()):
             self._contend(self._free_at)
-        return Heard(at, flight, tuple(sorted(heard, key=repr)), not again)
+        return Heard(at, flight, flight.attempts, flight.delivered, tuple(sorted(heard, key=repr)), not again)
 
     def _acked(self, flight: Flight[N]) -> bool:
         if flight.to.destination is None:

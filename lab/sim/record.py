@@ -117,7 +117,7 @@ class Record:
         mac = mac_of(flight.frame)
         fragment = fragment_of(mac)
         at_open = forged and fragment in self._open
-        if not forged and fragment is not None and flight.delivered is not False:
+        if not forged and fragment is not None and heard.delivered is not False:
             self._open.heard(fragment, heard.at)
         if heard.last:
             self._line(
@@ -127,8 +127,8 @@ class Record:
                     "n": flight.number,
                     "forged": forged,
                     "bytes": len(flight.frame),
-                    "attempts": flight.attempts,
-                    "delivered": flight.delivered,
+                    "attempts": heard.attempt,
+                    "delivered": heard.delivered,
                     "open": at_open,
                     "src": mac.src.hex() if mac and mac.src else None,
                     "dst": mac.dst.hex() if mac and mac.dst else None,

@@ -2,6 +2,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -107,13 +108,40 @@ async def test_strange_datagrams_are_counted_and_nothing_else_happens(tmp_path):
     assert counted["frames"] == 1
 
 
+class Shown(NamedTuple):
+    """A UDP datagram as tshark sees it; size and tag are 0 if it came in one frame. Checksum "1" is good."""
+
+    source: str
+    size: int
+    tag: int
+    checksum: str
+    malformed: bool
+
+
 def datagrams(path):
-    """Of each UDP datagram tshark finds: length if it was reassembled, checksum status, whether malformed."""
-    fields = ["6lowpan.reassembled.length", "udp.checksum.status", "_ws.malformed"]
-    command = ["tshark", "-r", str(path), "-o", "udp.check_checksum:TRUE", "-Y", "udp", "-T", "fields"]
+    """What tshark makes of a capture, one `Shown` per UDP datagram."""
+    fields = [
+        "wpan.src64", "6lowpan.reassembled.length", "6lowpan.frag.tag", "udp.checksum.status",
+        "_ws.malformed",
+    ]  # fmt: skip
+    command = [
+        "tshark",
+        "-r",
+        str(path),
+        "-o",
+        "udp.check_checksum:TRUE",
+        "-Y",
+        "udp || _ws.malformed",
+        "-T",
+        "fields",
+    ]
     command += [part for field in fields for part in ("-e", field)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [line.split("\t") for line in out.splitlines()]
+    rows = [line.split("\t") for line in out.splitlines()]
+    return [
+        Shown(source.replace(":", ""), int(size or 0), int(tag or "0", 16), checksum, malformed != "")
+        for source, size, tag, checksum, malformed in rows
+    ]
 
 
 @pytest.mark.needs("tshark")
@@ -133,9 +161,9 @@ async def test_tshark_reassembles_what_was_fully_sent_with_good_checksums(tmp_pa
     air.close()
     rows = datagrams(tmp_path / "legit.pcap")
     assert len(rows) == 11
-    assert {row[1] for row in rows} == {"1"}
-    assert {row[2] for row in rows} == {""}
-    assert sum(row[0] != "" for row in rows) == sum(60 * (1 + c % 5) + 13 > 98 for c in range(1, 12))
+    assert {row.checksum for row in rows} == {"1"}
+    assert not any(row.malformed for row in rows)
+    assert {row.tag for row in rows if row.size} == {c for c in range(1, 12) if 60 * (1 + c % 5) + 13 > 98}
 
 
 def test_only_fragments_of_data_frames_count_as_fragments():

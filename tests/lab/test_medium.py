@@ -90,6 +90,24 @@ def test_one_frame_at_a_time_each_node_in_order_and_none_forgotten(offers, seed)
     assert all(start >= end - 1e-9 for (_, end), (start, _) in pairwise(ends))
 
 
+def test_what_was_heard_stays_as_it_was_however_late_it_is_asked_for():
+    medium = Medium(lambda _: 100.0, LossModel(good_loss=0.6, bad_loss=0.6), seed=2)
+    for node in "ab":
+        medium.join(node, 0.0)
+    medium.offer("b", b"x", to(None, B, ack=False), 0.0)
+    for _ in range(50):
+        medium.offer("a", bytes(60), to(B, A), 0.0)
+    heard = [h for h in medium.step(1e6) if h.flight.node == "a"]  # everything in one step
+    by_flight = {}
+    for h in heard:
+        by_flight.setdefault(h.flight.number, []).append(h)
+    assert len(by_flight) == 50
+    for steps in by_flight.values():
+        assert [h.attempt for h in steps] == list(range(1, len(steps) + 1))
+        assert [h.delivered for h in steps[:-1]] == [False] * (len(steps) - 1)
+    assert any(len(steps) > 1 for steps in by_flight.values())
+
+
 def test_a_full_queue_refuses_and_counts():
     medium = Medium(lambda _: 50.0, CLEAN, seed=1, queue=3)
     medium.join("a", 0.0)
