@@ -5,12 +5,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from lab.experiments.attack.cli import attack, attacks
 from lab.sim import trace as traces
 from slimwire import output
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="The emulated radio's parts by themselves."
 )
+
+
+app.command()(attack)
+app.command("attacks")(attacks)
 
 
 @app.callback()

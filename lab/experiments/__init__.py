@@ -1,0 +1,1 @@
+"""Experiments: whole runs whose figures are quoted, each behind one command."""
