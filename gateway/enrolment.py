@@ -1,7 +1,9 @@
 """The registry as the running gateway sees it: found or made at the start, read anew when it changes."""
 
 import logging
+import os
 import secrets
+import shlex
 from pathlib import Path
 
 from gateway.errors import GatewayError
@@ -58,7 +60,24 @@ class Enrolment:
         try:
             return GatewayRegistry.load(self.path)
         except SecurityError as error:
-            raise GatewayError(error.what, expected=error.expected, remedy=error.remedy) from error
+            raise GatewayError(
+                error.what, expected=error.expected, remedy=error.remedy or self._remedy()
+            ) from error
+
+    def _remedy(self) -> str:
+        """What to do about a registry that the system does not let this process read."""
+        if os.access(self.path, os.R_OK):
+            return "restore it from a backup, or name another one with --registry"
+        path, directory = shlex.quote(str(self.path)), self.path.parent
+        owner = str(os.geteuid())
+        try:
+            # A service's state directory is its own, under a uid that may change (systemd's DynamicUser);
+            # what root copied there is not.
+            if directory.stat().st_uid == os.geteuid():
+                owner = f"--reference={shlex.quote(f'{directory}/')}"
+        except OSError:
+            pass
+        return f"give it to the user that runs the gateway: sudo chown {owner} {path} (its mode stays 0600)"
 
     def _create(self) -> None:
         # A locally administered EUI-64: bit 0x02 of the first byte set, multicast bit clear.
