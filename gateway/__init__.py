@@ -3,7 +3,8 @@
 - `receiver` what a frame goes through, with `admission` (memory by identity), `reassembly` (one datagram),
   `early` (the shared pool), `ledger` (unauthenticated failures) and `reasons` (every name a drop is counted
   under): pure;
-- `links` where frames come from; `uplink` batches to the edge server; `downlink` answers to devices;
+- `links` where frames come from; `uplink` batches to the edge server, of what is `waiting`; `downlink`
+  answers to devices; `trust_file` trust over restarts, `explain` its changes in words;
 - `service.run(settings, verifier=…)` all of it as one process, with `enrolment`, `admin`, `metrics`,
   `notify`;
 - `settings` its schema, `unit` its systemd unit, `cli` the `slimwire gateway` commands.

@@ -90,7 +90,10 @@ class Reason(StrEnum):
     OVER_RATE = "over-rate", "Evidence, not a refusal: a verified message above the device's rate."
 
     # Beyond admission.
-    UPLINK_FULL = "uplink-full", "The queue to the edge server was full: its oldest message was dropped."
+    UPLINK_FULL = (
+        "uplink-full",
+        "The queue to the edge server was full: the oldest message of whoever had most in it was dropped.",
+    )
     UPLINK_REFUSED = "uplink-refused", "The edge server refused a whole batch."
     EDGE_UNKNOWN_DEVICE = "edge-unknown-device", "The edge server does not know the device."
     EDGE_BAD_SEAL = "edge-bad-seal", "The edge server could not open the seal; authenticated evidence."

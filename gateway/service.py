@@ -24,7 +24,8 @@ from gateway.receiver import Accepted, Receiver
 from gateway.settings import Settings
 from gateway.trust_file import NAME as TRUST_NAME
 from gateway.trust_file import TrustFile
-from gateway.uplink import Queued, Uplink, UplinkLimits
+from gateway.uplink import Uplink, UplinkLimits
+from gateway.waiting import Queued
 from security.chain import ChainVerifier
 from security.trust import Cause, PredictiveTrust, TrustEngine
 from wire.batch import AnswerItem, Verdict
@@ -153,7 +154,8 @@ class Service:
         self._pans[device] = _BROADCAST_PAN if message.pan is None else message.pan
         self.journal.add(device, message.epoch, message.counter, message.sealed, retry=message.retry)
         queued = Queued(message.sealed, received.at, message.retry)
-        self.uplink.put(device, message.octet0, message.counter, queued)
+        standing = self.receiver.standing(device, received.at)
+        self.uplink.put(device, message.octet0, message.counter, queued, standing)
 
     def _on_answer(self, answer: AnswerItem, message: Queued) -> None:
         """A message was taken: its counter is used, its answer goes out, its verdict may be evidence."""

@@ -1,24 +1,22 @@
-"""Sealed latents on their way to the edge server: a bounded queue, batches by size and age, back-off."""
+"""Sealed latents on their way to the edge server: batches by size and age, back-off, verdicts."""
 
 import asyncio
 import logging
 import random
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import httpx
 
 from gateway.reasons import Reason
+from gateway.waiting import Key, Queued, UplinkQueue
+from security.trust import Standing
 from wire.batch import CONTENT_TYPE, AnswerItem, IngestItem, Verdict, emit_request, parse_response
 from wire.errors import WireError
 
 _log = logging.getLogger("gateway.uplink")
-
-#: (device, octet 0 with F cleared, counter): what the edge server knows a message by.
-Key = tuple[bytes, int, int]
 
 _EVIDENCE: Mapping[int, Reason] = {
     Verdict.UNKNOWN_DEVICE: Reason.EDGE_UNKNOWN_DEVICE,
@@ -37,54 +35,13 @@ class UplinkLimits:
     batch: int = 64
     #: The first message of a batch waits this long for others.
     age: float = 0.003
-    #: Messages waiting at most; beyond, the oldest is dropped as `uplink-full`.
+    #: Messages waiting at most; beyond, one is dropped as `uplink-full` (see `gateway.waiting`).
     queue: int = 4096
     #: One HTTP exchange may take this long.
     timeout: float = 5.0
     #: Pause after the first failure; doubled at each further one up to `longest_pause`.
     pause: float = 0.2
     longest_pause: float = 10.0
-
-
-class Queued(NamedTuple):
-    """A waiting message: sealed bytes, when the gateway had it whole (monotonic s), is it a retry."""
-
-    sealed: bytes
-    at: float
-    retry: bool
-
-
-class UplinkQueue:
-    """Messages that wait, oldest first, each once. Pure."""
-
-    def __init__(self, bound: int) -> None:
-        self._bound = bound
-        self._waiting: OrderedDict[Key, Queued] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def put(self, key: Key, message: Queued) -> Reason | None:
-        """Enter a message; `already-queued` if it waits already, `uplink-full` if the oldest gave way."""
-        if key in self._waiting:
-            return Reason.ALREADY_QUEUED
-        self._waiting[key] = message
-        if len(self._waiting) > self._bound:
-            self._waiting.popitem(last=False)
-            return Reason.UPLINK_FULL
-        return None
-
-    def head(self, count: int) -> list[tuple[Key, Queued]]:
-        """The oldest `count` messages; they stay until `remove`d, so that a failed exchange loses nothing."""
-        return [item for item, _ in zip(self._waiting.items(), range(count), strict=False)]
-
-    def remove(self, key: Key) -> None:
-        """Forget a message that was taken (or was dropped meanwhile)."""
-        self._waiting.pop(key, None)
-
-    def oldest(self) -> float | None:
-        """When the oldest message came, monotonic s."""
-        return next(iter(self._waiting.values())).at if self._waiting else None
 
 
 class Uplink:
@@ -123,9 +80,16 @@ class Uplink:
         """Whether the last exchange failed."""
         return self._failures > 0
 
-    def put(self, device: bytes, octet0: int, counter: int, message: Queued) -> None:
-        """Queue a message; what gives way is counted."""
-        reason = self.queue.put((device, octet0, counter), message)
+    def put(
+        self,
+        device: bytes,
+        octet0: int,
+        counter: int,
+        message: Queued,
+        standing: Standing = Standing.FULL,
+    ) -> None:
+        """Queue a message of a device of that standing; what gives way is counted."""
+        reason = self.queue.put((device, octet0, counter), message, standing)
         if reason is not None:
             self._counters[reason] += 1
         self._wake.set()

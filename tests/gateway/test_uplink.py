@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.uplink import Queued, Uplink, UplinkLimits, UplinkQueue
+from gateway.uplink import Uplink, UplinkLimits
+from gateway.waiting import Queued, UplinkQueue
+from security.trust import Standing
 from wire.batch import AnswerItem, IngestItem, Verdict, emit_response, parse_request
 
 DEVICE = bytes.fromhex("02000000000000aa")
@@ -183,3 +185,32 @@ def test_the_queue_is_bounded_keeps_order_and_drops_the_oldest(counters: list[in
         assert reason == expected
     assert [key[2] for key, _ in queue.head(99)] == model
     assert len(queue) == len(model)
+
+
+@given(
+    st.integers(1, 6),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.sampled_from(Standing)), max_size=60),
+)
+def test_lesser_standing_waits_longer_and_gives_way_first_and_a_flood_pushes_out_itself(
+    bound: int, arrivals: list[tuple[int, int, Standing]]
+) -> None:
+    queue, first, last = UplinkQueue(bound), [], []
+    for device, counter, standing in arrivals:
+        key = (bytes([device]) * 8, 0x40, counter)
+        reason = queue.put(key, Queued(b"", 0.0, False), standing)
+        if key in first + last:
+            assert reason == "already-queued"
+            continue
+        (first if standing is Standing.FULL else last).append(key)
+        now = [entry for entry, _ in queue.head(bound + 1)]
+        gone = [entry for entry in first + last if entry not in now]
+        assert reason == ("uplink-full" if gone else None)
+        for entry in gone:
+            lane = last if last else first
+            assert entry in lane
+            mine = [other for other in lane if other[0] == entry[0]]
+            assert mine[0] == entry
+            assert all(sum(other[0] == whose for other in lane) <= len(mine) for whose, _, _ in lane)
+            lane.remove(entry)
+        assert now == first + last
+        assert len(queue) == len(now) <= bound
