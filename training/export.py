@@ -11,7 +11,7 @@ from models.head import Head
 from models.headfile import BIAS_OFFSET, CONV, DEPTHWISE, LATENT, RELU, HeadFile, Layer, Width
 from slimwire.errors import SlimwireError
 from training.data import Images
-from training.rate import fit_tables
+from training.rate import fit_best_tables
 from training.recipe import Recipe
 from training.slimmable import STEP, SlimHead, SlimLayer
 from wire.rans import Tables
@@ -32,7 +32,7 @@ def export_head(head: SlimHead, recipe: Recipe, images: Images) -> HeadFile:
     tabled = []
     for i, width in enumerate(widths):
         counts = _symbol_counts(runner.run(images, i), recipe.levels)
-        freqs, index = fit_tables(counts, recipe.tables)
+        freqs, index = fit_best_tables(counts, recipe.tables)
         tabled.append(replace(width, tables=Tables(freqs, index)))
     return HeadFile.parse(replace(untabled, widths=tuple(tabled)).emit())
 

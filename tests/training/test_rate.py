@@ -8,12 +8,7 @@ torch = pytest.importorskip("torch", reason="training needs torch (pip install '
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from training.rate import TOTAL, RatePrior, fit_tables, frequencies  # noqa: E402
-
-
-def coded_bits(counts, freqs, index):
-    """What the tables charge for the counted symbols."""
-    return float((counts * -np.log2(freqs[index] / TOTAL)).sum())
+from training.rate import TOTAL, RatePrior, coded_bits, fit_best_tables, fit_tables, frequencies  # noqa: E402
 
 
 @given(st.lists(st.integers(0, 100_000), min_size=2, max_size=32))
@@ -43,6 +38,17 @@ def test_several_tables_are_no_dearer_than_one(seed, tables, places):
     one, everywhere = fit_tables(counts, 1)
     # a rounding of frequencies to 4096ths may cost a thousandth
     assert coded_bits(counts, freqs, index) <= 1.001 * coded_bits(counts, one, everywhere) + 1
+
+
+def test_more_starts_are_no_dearer_than_one():
+    rng = np.random.default_rng(2)
+    kinds = rng.dirichlet(np.ones(8) / 3, 6)
+    counts = np.stack([rng.multinomial(300, kinds[rng.integers(6)]) for _ in range(80)]).astype(float)
+    best, one = fit_best_tables(counts, 4), fit_tables(counts, 4)
+    assert coded_bits(counts, *best) <= coded_bits(counts, *one)
+    assert all((a == b).all() for a, b in zip(best, fit_best_tables(counts, 4), strict=True)), (
+        "not repeatable"
+    )
 
 
 def test_places_of_a_kind_share_a_table():
