@@ -24,7 +24,8 @@ class Datagram:
     """
 
     __slots__ = (
-        "_places",
+        "_start",
+        "_stride",
         "counter",
         "epoch",
         "first",
@@ -57,8 +58,8 @@ class Datagram:
         self.fragments = 1
         self.parts: list[bytes | None] = [None] * first.n
         self.missing = (1 << first.n) - 1
-        places = (first.slice_at(i) for i in range(1, first.n + 1))
-        self._places = {offset: (i, length) for i, (offset, length) in enumerate(places, 1)}
+        self._start = len(first.data)
+        self._stride = 8 * first.step
 
     def place(self, offset: int, data: bytes) -> int | Reason:
         """The slice, 1..n, that `data` at `offset` octets of the UDP payload is, or why it cannot be one.
@@ -66,11 +67,11 @@ class Datagram:
         Checked before any HMAC is spent: `bad-offset` and `bad-length` against the manifest, `duplicate` and
         `overlap` (other bytes at a verified place) against what is kept.
         """
-        place = self._places.get(offset)
-        if place is None:
+        index, beside = divmod(offset - self._start, self._stride)
+        index += 1
+        if beside or not 1 <= index <= self.first.n:
             return Reason.BAD_OFFSET
-        index, length = place
-        if len(data) != length:
+        if len(data) != min(self._stride, self.first.payload_length - offset):
             return Reason.BAD_LENGTH
         kept = self.parts[index - 1]
         if kept is not None:

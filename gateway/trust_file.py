@@ -9,6 +9,7 @@ Written beside, flushed, and renamed over the old one: a reader finds the old st
 that cannot be used is set aside, never fatal and never overwritten: trust then starts anew.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ _log = logging.getLogger("gateway.trust")
 
 FORMAT = 1
 NAME = "trust.json"
-#: Refused unread beyond this: 10⁵ devices with all their history take about 150 MB.
+#: Refused unread beyond this: 10⁵ devices with all their history take 100 MB.
 _MAX_FILE = 512 << 20
 
 
@@ -37,7 +38,7 @@ class TrustFile:
     def __init__(self, path: Path, engine: TrustEngine) -> None:
         self.path = path
         self._engine = engine
-        self._written = ""
+        self._written = b""
         self._failed = False
 
     def restore(self, now: float, wall: float) -> None:
@@ -85,7 +86,7 @@ class TrustFile:
         if isinstance(self._engine, Quarantining):
             self._engine.advance(now)
         state = self._engine.to_dict()
-        known = json.dumps(state["identities"])
+        known = hashlib.sha256(json.dumps(state["identities"]).encode()).digest()
         if known == self._written:
             return None
         self._written = known
@@ -105,7 +106,7 @@ class TrustFile:
                 os.fsync(file.fileno())
             temporary.replace(self.path)
         except OSError as error:
-            self._written = ""
+            self._written = b""
             level = logging.DEBUG if self._failed else logging.WARNING
             _log.log(level, "trust cannot be kept in %s: %s; a restart forgets it", self.path, error.strerror)
             self._failed = True

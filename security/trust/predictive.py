@@ -22,6 +22,7 @@ bounded time that doubles with each relapse. After it comes probation, until tru
 newcomer.
 """
 
+import base64
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -61,11 +62,21 @@ _MOST_STRIKES = 16
 #: Levels are whole steps of 2⁻²⁴: budgets are exact, and a level survives being kept as a 32-bit float.
 _STEPS = 1 << 24
 
-_CAUSES: tuple[Cause | Passage, ...] = (*Cause, *Passage)
-_STANDINGS = tuple(Standing)
+# The places in these two are stored: they are only ever added to.
+_CAUSES: tuple[Cause | Passage, ...] = (
+    Cause.MESSAGE,
+    Cause.ANSWERED,
+    Cause.BAD_MANIFEST,
+    Cause.OVER_QUOTA,
+    Cause.SEAL,
+    Cause.LATENT,
+    Passage.TIME,
+    Passage.RELEASED,
+)
+_STANDINGS = (Standing.FULL, Standing.PROBATION, Standing.QUARANTINE)
 
 
-#: 35 octets: sixteen changes of each of 10⁵ identities fit 56 MB.
+#: 35 octets, so that all the history of 10⁵ identities fits 56 MB; its layout is stored.
 _ENTRY = struct.Struct("<ddIBBBffI")
 _MOST_TIMES = (1 << 32) - 1
 
@@ -82,10 +93,6 @@ class _Entry(NamedTuple):
     before: float
     after: float
     enrolled: int
-
-    def to_list(self) -> list[float | str]:
-        names = (_CAUSES[self.cause].value, _STANDINGS[self.was].value, _STANDINGS[self.became].value)
-        return [self.since, self.until, self.times, *names, self.before, self.after, self.enrolled]
 
     def change(self) -> Change:
         was, became = _STANDINGS[self.was], _STANDINGS[self.became]
@@ -221,7 +228,7 @@ class PredictiveTrust:
         return changes
 
     def to_dict(self) -> dict[str, Any]:
-        """See `TrustEngine`. Identities that nothing is known of are left out."""
+        """See `TrustEngine`. Identities without evidence are left out; history is packed, in base64."""
         for record in self._records.values():
             self._settle(record)
         return {
@@ -235,7 +242,7 @@ class PredictiveTrust:
                     "standing": r.standing.value,
                     "release": r.release,
                     "strikes": r.strikes,
-                    "history": [entry.to_list() for entry in r.entries()],
+                    "history": base64.b64encode(r.kept).decode("ascii"),
                 }
                 for identity, r in self._records.items()
                 if r.kept
@@ -385,19 +392,12 @@ def _restored(entry: Mapping[str, Any], then: float, shift: float) -> _Record:
     record.standing = Standing(entry["standing"])
     record.release = min(then + _LONGEST_QUARANTINE, _finite(entry["release"])) + shift
     record.strikes = int(_within(entry["strikes"], _MOST_STRIKES, "strikes"))
-    for since, until, times, cause, was, became, before, after, enrolled in entry["history"][-HISTORY:]:
-        known: Cause | Passage = Passage(cause) if cause in set(Passage) else Cause(cause)
-        if enrolled < 1:
-            raise ValueError(f"{enrolled} enrolled")
-        record.kept += _ENTRY.pack(
-            _finite(since) + shift,
-            _finite(until) + shift,
-            times,
-            _CAUSES.index(known),
-            _STANDINGS.index(Standing(was)),
-            _STANDINGS.index(Standing(became)),
-            _within(before, 1.0, "level"),
-            _within(after, 1.0, "level"),
-            enrolled,
-        )
+    kept = base64.b64decode(entry["history"], validate=True)[-HISTORY * _ENTRY.size :]
+    for old in map(_Entry._make, _ENTRY.iter_unpack(kept)):
+        if old.cause >= len(_CAUSES) or max(old.was, old.became) >= len(_STANDINGS) or not old.enrolled:
+            raise ValueError(f"change {old}")
+        _within(old.before, 1.0, "level")
+        _within(old.after, 1.0, "level")
+        moved = old._replace(since=_finite(old.since) + shift, until=_finite(old.until) + shift)
+        record.kept += _ENTRY.pack(*moved)
     return record

@@ -1,7 +1,9 @@
 """Predictive trust: what it promises for any evidence, against the paper's rule, over time, in memory."""
 
+import base64
 import json
 import math
+import struct
 import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
@@ -346,6 +348,23 @@ def test_time_never_falls() -> None:
     assert engine.standing(A) is Standing.QUARANTINE
 
 
+def packed(**change: float) -> str:
+    """One stored entry of history, changed; literal, since its layout is a format."""
+    good = {"since": 0.0, "until": 1.0, "times": 1, "cause": 4, "was": 0, "became": 0}
+    good |= {"before": 0.5, "after": 0.25, "enrolled": 1}
+    return base64.b64encode(struct.pack("<ddIBBBffI", *{**good, **change}.values())).decode()
+
+
+def test_a_stored_entry_is_read_as_what_it_was() -> None:
+    engine = PredictiveTrust(identities=[A])
+    entry = {"good": 2.0, "bad": 0.0, "at": 0.0, "standing": "full", "release": 0.0, "strikes": 0}
+    entry["history"] = packed()
+    engine.restore({"format": 1, "now": 5.0, "identities": {A.hex(): entry}})
+    assert engine.history(A)[0] == Change(
+        0.0, 1.0, 1, Cause.SEAL, 0.5, 0.25, Standing.FULL, Standing.FULL, 0.5, 0.25
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -368,11 +387,16 @@ def test_time_never_falls() -> None:
                 ("release", "soon"),
                 ("history", [[1, 2, 3]]),
                 ("history", 7),
-                ("history", [[0, 0, 2**40, "seal", "full", "full", 0.5, 0.5, 1]]),
-                ("history", [[0, 0, 1, "bad-tag", "full", "full", 0.5, 0.5, 1]]),
-                ("history", [[0, 0, 1, "seal", "full", "king", 0.5, 0.5, 1]]),
-                ("history", [[0, 0, 1, "seal", "full", "full", 0.5, 1.5, 1]]),
-                ("history", [[0, 0, 1, "seal", "full", "full", 0.5, 0.5, 0]]),
+                ("history", "?"),
+                ("history", "AAAA"),
+                ("history", packed(cause=200)),
+                ("history", packed(was=3)),
+                ("history", packed(became=9)),
+                ("history", packed(since=math.nan)),
+                ("history", packed(until=math.inf)),
+                ("history", packed(before=1.5)),
+                ("history", packed(after=math.nan)),
+                ("history", packed(enrolled=0)),
             ]
         ],
     ],
