@@ -364,9 +364,9 @@ def score_interval(good: float, bad: float) -> tuple[float, float]:
     """
     n, half = good + bad, _Z * _Z / 2
     spread = _Z * math.sqrt(good * bad / n + half / 2)
-    return max(0.0, (good + half - spread) / (n + 2 * half)), min(
-        1.0, (good + half + spread) / (n + 2 * half)
-    )
+    lower, upper = (good + half - spread) / (n + 2 * half), (good + half + spread) / (n + 2 * half)
+    # Rounding must not carry an end beyond what was observed, or beyond 0 and 1.
+    return max(0.0, min(lower, good / n)), min(1.0, max(upper, good / n))
 
 
 def _finite(value: Any) -> float:
