@@ -23,8 +23,9 @@ from enum import IntEnum
 
 from wire.errors import WireError
 
-#: Largest frame, with its FCS (aMaxPHYPacketSize).
+#: Largest frame, with its FCS (aMaxPHYPacketSize); the smart-utility and other newer PHYs carry longer ones.
 MAX_FRAME = 127
+LONGEST_FRAME = 2047
 FCS_SIZE = 2
 
 _SECURITY = 0x0008
@@ -48,6 +49,13 @@ class FrameKind(IntEnum):
     DATA = 1
     ACK = 2
     COMMAND = 3
+
+
+#: Data between two EUI-64s of one PAN, version 0 or 1, no security: what a gateway hears nearly always.
+_USUAL = FrameKind.DATA | _PAN_COMPRESSION | 3 << 10 | 3 << 14
+_USUAL_MASK = 0xFFFF & ~(_ACK_REQUEST | 1 << 12)
+_USUAL_HEADER = 21
+_DATA = FrameKind.DATA
 
 
 def fcs(data: bytes) -> int:
@@ -74,9 +82,9 @@ def check_fcs(frame: bytes) -> bytes:
     if len(frame) < FCS_SIZE:
         raise WireError("truncated", f"a frame of {len(frame)} bytes has no room for its FCS")
     body = frame[:-FCS_SIZE]
-    found = frame[-2] | frame[-1] << 8
-    expected = fcs(body)
-    if found != expected:
+    # The CRC of a frame and its own FCS is 0.
+    if crc_hqx(frame.translate(_REVERSED), 0):
+        found, expected = frame[-2] | frame[-1] << 8, fcs(body)
         raise WireError("bad-fcs", f"FCS 0x{found:04x}: expected 0x{expected:04x}")
     return body
 
@@ -136,25 +144,38 @@ class MacFrame:
         return self.payload[: len(self.payload) - mic] if mic else self.payload
 
     @classmethod
-    def parse(cls, data: bytes, fcs: bool = True) -> "MacFrame":
+    def parse(cls, data: bytes, fcs: bool = True, longest: int = MAX_FRAME) -> "MacFrame":
         """Read one frame.
 
         Args:
-            data: the frame, with its FCS if `fcs`; at most 127 bytes with it.
+            data: the frame, with its FCS if `fcs`.
             fcs: whether the last two bytes are the FCS, which is then verified.
+            longest: bytes that the PHY carries, the FCS included.
 
         Raises:
             WireError: see the reasons above.
         """
         size = len(data)
-        if size + (0 if fcs else FCS_SIZE) > MAX_FRAME:
-            raise WireError("oversized", f"a frame of {size} bytes: 802.15.4 allows 127 with the FCS")
+        if size + (0 if fcs else FCS_SIZE) > longest:
+            raise WireError("oversized", f"a frame of {size} bytes: its PHY carries {longest} with the FCS")
         if fcs:
             data = check_fcs(data)
             size -= FCS_SIZE
         if size < 2:
             raise WireError("truncated", f"a frame of {size} bytes has no frame control field")
         control = data[0] | data[1] << 8
+        if control & _USUAL_MASK == _USUAL and size >= _USUAL_HEADER:
+            return cls(
+                _DATA,
+                data[2],
+                data[3] | data[4] << 8,
+                data[12:4:-1],
+                data[20:12:-1],
+                data[21:],
+                bool(control & _ACK_REQUEST),
+                control >> 12 & 0x03,
+                pan_compression=True,
+            )
         kind = control & 0x07
         if kind > FrameKind.COMMAND:
             raise WireError("frame-type", f"frame type {kind}: expected beacon, data, ack or command (0..3)")
