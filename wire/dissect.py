@@ -12,17 +12,34 @@ and `slimwire`.
 
 Nothing a frame holds raises: an error is a text of the frame, after the layers that were understood. Reasons
 besides those of the formats: `linktype`, `tap`, `address-missing`, `frag-length`, `ipv6-length`, `ipv4`,
-`udp-length`, `mic`, `udp-checksum` (the datagram is still shown).
+`mic`. With `udp-length`, `udp-checksum` and `context-missing` the datagram is still shown; the bits of a
+context that isn't known read as zeros.
+
+Contexts are those given, then those that routers of the same PAN announced earlier in the capture
+(`wire.context`). Under a mesh header fragments belong to (originator, final destination, this hop's
+receiver): each hop carries the datagram anew.
 """
 
 from binascii import crc32
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from wire import iphc, message, pcap, zep
+from wire import context, iphc, message, pcap, zep
 from wire.errors import WireError
 from wire.frag import Frag1, FragN
-from wire.ieee802154 import FCS_SIZE, FrameKind, MacFrame
-from wire.ipv6 import HEADER_SIZE, ICMPV6, TCP, UDP, UDP_HEADER_SIZE, Ipv6Header, UdpHeader, checksum_is_good
+from wire.ieee802154 import FCS_SIZE, LONGEST_FRAME, FrameKind, MacFrame
+from wire.ipv6 import (
+    HEADER_SIZE,
+    ICMPV6,
+    TCP,
+    UDP,
+    UDP_HEADER_SIZE,
+    Ipv6Header,
+    UdpHeader,
+    checksum_is_good,
+    upper_layer,
+)
 from wire.reassembly import Reassembler
 from wire.recovery import RecoveryReassembler
 from wire.rfrag import Rfrag, RfragAck
@@ -37,6 +54,10 @@ _MAC_LAYERS = {
     FrameKind.ACK: "802.15.4.ack",
     FrameKind.COMMAND: "802.15.4.command",
 }
+#: What a context that isn't known adds to an address.
+_UNKNOWN = dict.fromkeys(range(16), iphc.Prefix(bytes(16), 0))
+#: PANs whose announced contexts are remembered.
+_PANS = 64
 LINKTYPES = (
     pcap.ETHERNET,
     pcap.RAW_IP,
@@ -57,7 +78,8 @@ class Datagram:
         src, dst: IPv6 addresses, 16 bytes.
         size: octets, uncompressed, the IPv6 header included.
         next_header: what follows the IPv6 header.
-        payload: what follows the IPv6 header and, if that is UDP, the UDP header.
+        payload: what follows the IPv6 header; of UDP (behind extension headers
+            too) what follows the UDP header.
     """
 
     src: bytes
@@ -87,6 +109,7 @@ class Dissector:
 
     def __init__(self, contexts: iphc.Contexts | None = None, max_datagrams: int = 1024) -> None:
         self._contexts = contexts or {}
+        self._announced: OrderedDict[int | None, dict[int, iphc.Prefix]] = OrderedDict()
         self._reassembler = Reassembler(max_datagrams)
         self._recovery = RecoveryReassembler(max_datagrams)
 
@@ -172,7 +195,7 @@ class Dissector:
         found.layers.append("802.15.4")
         if fcs_size == 4:
             data = _check_fcs32(data)
-        frame = MacFrame.parse(data, fcs=fcs_size == FCS_SIZE)
+        frame = MacFrame.parse(data, fcs=fcs_size == FCS_SIZE, longest=LONGEST_FRAME)
         if frame.kind is not FrameKind.DATA:
             found.layers.append(_MAC_LAYERS[frame.kind])
             return
@@ -185,15 +208,17 @@ class Dissector:
                     raise WireError("mic", f"a payload of {len(frame.payload)} bytes is shorter than its MIC")
                 return
         if payload:
-            self._lowpan(found, now, payload, frame.src, frame.dst)
+            pan = frame.pan if frame.src_pan is None else frame.src_pan
+            self._lowpan(found, payload, _Hop(now, pan, frame.src, frame.dst))
 
-    def _lowpan(self, found: Dissection, now: int, data: bytes, src: bytes | None, dst: bytes | None) -> None:
+    def _lowpan(self, found: Dissection, data: bytes, hop: "_Hop") -> None:
         while True:
             _need(data, 1, "6LoWPAN dispatch")
             dispatch = data[0]
             if dispatch >> 6 == 0b10:
                 found.layers.append("6lowpan.mesh")
                 src, dst, data = _mesh(data)
+                hop = hop._replace(src=src, dst=dst, receiver=hop.receiver or hop.dst or b"")
             elif dispatch == 0x50:
                 found.layers.append("6lowpan.bc0")
                 _need(data, 2, "broadcast header")
@@ -208,30 +233,29 @@ class Dissector:
         elif dispatch & 0xF8 == 0xC0:
             found.layers.append("6lowpan.frag1")
             first = Frag1.parse(data)
-            octets = self._headers(found, first.payload, src, dst, first.size)
+            octets = self._headers(found, first.payload, hop, first.size)
             if len(octets) > first.size or (len(octets) % 8 and len(octets) != first.size):
                 raise WireError(
                     "frag-length", f"a first fragment of {len(octets)} octets in a datagram of {first.size}"
                 )
-            self._collect(found, now, (src, dst, first.size, first.tag), 0, octets)
+            self._collect(found, hop, first.size, first.tag, 0, octets)
         elif dispatch & 0xF8 == 0xE0:
             found.layers.append("6lowpan.fragn")
             later = FragN.parse(data)
-            self._collect(found, now, (src, dst, later.size, later.tag), later.offset, later.payload)
+            self._collect(found, hop, later.size, later.tag, later.offset, later.payload)
         elif dispatch & 0xFE == 0xE8:
             found.layers.append("6lowpan.rfrag")
-            self._recover(found, now, src, dst, Rfrag.parse(data))
+            self._recover(found, hop, Rfrag.parse(data))
         elif dispatch & 0xFE == 0xEA:
             found.layers.append("6lowpan.rfrag-ack")
             ack = RfragAck.parse(data)
-            if ack.is_abort and src is not None and dst is not None:
-                self._recovery.abort((dst, src, ack.tag))
+            if ack.is_abort and hop.src is not None and hop.dst is not None:
+                # It goes back to the fragments' sender.
+                self._recovery.abort((hop.dst, hop.src, ack.tag))
         else:
-            self._datagram(found, self._headers(found, data, src, dst, None))
+            self._datagram(found, self._headers(found, data, hop, None), hop.pan)
 
-    def _headers(
-        self, found: Dissection, data: bytes, src: bytes | None, dst: bytes | None, size: int | None
-    ) -> bytes:
+    def _headers(self, found: Dissection, data: bytes, hop: "_Hop", size: int | None) -> bytes:
         """The octets, uncompressed, of a datagram or of its first fragment."""
         dispatch = data[0]
         if dispatch == 0x41:
@@ -239,7 +263,14 @@ class Dissector:
             return data[1:]
         if dispatch & 0xE0 == 0x60:
             found.layers.append("6lowpan.iphc")
-            done = iphc.decompress(data, src, dst, self._contexts, size)
+            contexts = {**self._announced.get(hop.pan, {}), **self._contexts}
+            try:
+                done = iphc.decompress(data, hop.src, hop.dst, contexts, size)
+            except WireError as error:
+                if error.reason != "context-missing":
+                    raise
+                found.error = str(error)
+                done = iphc.decompress(data, hop.src, hop.dst, {**_UNKNOWN, **contexts}, size)
             found.layers += ["6lowpan.nhc-" + name for name in done.nhc]
             return done.headers + done.payload
         if dispatch == 0x40:
@@ -253,27 +284,26 @@ class Dissector:
         )
 
     def _collect(
-        self,
-        found: Dissection,
-        now: int,
-        key: tuple[bytes | None, bytes | None, int, int],
-        offset: int,
-        octets: bytes,
+        self, found: Dissection, hop: "_Hop", size: int, tag: int, offset: int, octets: bytes
     ) -> None:
-        src, dst, size, tag = key
-        whole = self._reassembler.add(now, (*_ends(src, dst), size, tag), offset, octets)
+        key = (*hop.ends(), size, tag, hop.receiver)
+        whole = self._reassembler.add(hop.now, key, offset, octets)
         if whole is not None:
-            self._datagram(found, whole)
+            self._datagram(found, whole, hop.pan)
 
-    def _recover(
-        self, found: Dissection, now: int, src: bytes | None, dst: bytes | None, fragment: Rfrag
-    ) -> None:
+    def _recover(self, found: Dissection, hop: "_Hop", fragment: Rfrag) -> None:
         """A recoverable fragment: its datagram is decompressed once all of it is there."""
-        whole = self._recovery.add(now, (*_ends(src, dst), fragment.tag), fragment)
+        whole = self._recovery.add(hop.now, (*hop.ends(), fragment.tag), fragment)
         if whole is not None:
-            self._datagram(found, self._headers(found, whole, src, dst, None))
+            self._datagram(found, self._headers(found, whole, hop, None), hop.pan)
 
-    def _datagram(self, found: Dissection, octets: bytes) -> None:
+    def _learn(self, pan: int | None, number: int, prefix: iphc.Prefix) -> None:
+        """A router of this PAN announced a context."""
+        self._announced.setdefault(pan, {})[number] = prefix
+        if len(self._announced) > _PANS:
+            self._announced.popitem(last=False)
+
+    def _datagram(self, found: Dissection, octets: bytes, pan: int | None) -> None:
         """An IPv6 datagram is whole."""
         found.layers.append("ipv6")
         header = Ipv6Header.parse(octets)
@@ -284,29 +314,57 @@ class Dissector:
                 f"IPv6 payload length {header.payload_length}, {len(octets) - HEADER_SIZE} there",
             )
         payload = octets[HEADER_SIZE:end]
-        layer = _PROTOCOL_LAYERS.get(header.next_header)
+        upper = upper_layer(header.next_header, payload)
+        segment = payload[upper.offset :]
+        layer = _PROTOCOL_LAYERS.get(upper.protocol)
         if layer:
             found.layers.append(layer)
-        bad_checksum = False
-        if header.next_header == UDP:
-            udp = UdpHeader.parse(payload)
-            if udp.length > len(payload):
-                raise WireError("udp-length", f"UDP length {udp.length} in an IPv6 payload of {len(payload)}")
-            segment = payload[: udp.length]
-            # 0 says "not computed", or elided in a first fragment, before the payload was all there.
-            bad_checksum = udp.checksum != 0 and not checksum_is_good(header.src, header.dst, UDP, segment)
-            payload = segment[UDP_HEADER_SIZE:]
-            if udp.sport == udp.dport == message.PORT and _is_message(payload):
-                found.layers.append("slimwire")
         found.datagram = Datagram(header.src, header.dst, end, header.next_header, payload)
-        if bad_checksum:
+        if upper.protocol == UDP:
+            found.datagram.payload = segment[UDP_HEADER_SIZE:]
+            self._udp(found, header, segment, upper.routed)
+        elif upper.protocol == ICMPV6 and checksum_is_good(header.src, header.dst, ICMPV6, segment):
+            for number, prefix in context.announced(segment):
+                self._learn(pan, number, prefix)
+
+    def _udp(self, found: Dissection, header: Ipv6Header, segment: bytes, routed: bool) -> None:
+        """Check the UDP of a datagram, and cut its payload to the length that it says."""
+        assert found.datagram is not None
+        udp = UdpHeader.parse(segment)
+        if udp.length > len(segment):
+            raise WireError("udp-length", f"UDP length {udp.length}, and {len(segment)} octets are there")
+        segment = segment[: udp.length]
+        payload = found.datagram.payload = segment[UDP_HEADER_SIZE:]
+        if udp.sport == udp.dport == message.PORT and _is_message(payload):
+            found.layers.append("slimwire")
+        # 0 says "not computed", or elided in a first fragment, before the payload was all there.
+        if udp.checksum == 0 or routed or checksum_is_good(header.src, header.dst, UDP, segment):
+            return
+        if not _in_no_network(header):
             raise WireError("udp-checksum", "the UDP checksum is wrong: the datagram was altered on its way")
+        if found.error is None:
+            raise WireError("context-missing", "an address lacks its context's bits: zeros stand there")
 
 
-def _ends(src: bytes | None, dst: bytes | None) -> tuple[bytes, bytes]:
-    if src is None or dst is None:
-        raise WireError("address-missing", "a fragment needs the source and destination of its frame")
-    return src, dst
+class _Hop(NamedTuple):
+    """Where a payload was heard: when, in which PAN, between whom; and the hop's receiver, if not `dst`."""
+
+    now: int
+    pan: int | None
+    src: bytes | None
+    dst: bytes | None
+    #: Set under a mesh header, whose originator and final destination `src` and `dst` then are.
+    receiver: bytes | None = None
+
+    def ends(self) -> tuple[bytes, bytes]:
+        if self.src is None or self.dst is None:
+            raise WireError("address-missing", "a fragment needs the source and destination of its frame")
+        return self.src, self.dst
+
+
+def _in_no_network(header: Ipv6Header) -> bool:
+    """Whether an address begins with 64 zeros: no network has those but the unspecified address's."""
+    return any(not any(address[:8]) and any(address) for address in (header.src, header.dst))
 
 
 def _need(data: bytes, size: int, what: str) -> None:

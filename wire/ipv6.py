@@ -21,6 +21,7 @@ Addresses are `bytes` of 16. Reasons: `truncated`, `ipv6-version`, `udp-length`.
 import ipaddress
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wire.errors import WireError
 
@@ -31,9 +32,48 @@ UDP_OFFSET = HEADER_SIZE + UDP_HEADER_SIZE
 #: Smallest MTU of IPv6, and the largest datagram that RFC 4944 promises to carry.
 MTU = 1280
 TCP, UDP, ICMPV6 = 6, 17, 58
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _OPTIONS = 0, 43, 44, 60
+_MAX_EXTENSIONS = 8
 
 _HEADER = struct.Struct(">IHBB16s16s")
 _UDP = struct.Struct(">HHHH")
+
+
+class Upper(NamedTuple):
+    """What follows the extension headers of an IPv6 payload.
+
+    Attributes:
+        protocol: its number; that of an extension header if the walk ended there.
+        offset: where it starts in the IPv6 payload, in octets.
+        routed: whether a routing header still has segments to visit: then checksums are not those of the
+            destination address in the IPv6 header.
+    """
+
+    protocol: int
+    offset: int
+    routed: bool
+
+
+def upper_layer(next_header: int, payload: bytes) -> Upper:
+    """Walk the extension headers of an IPv6 payload (RFC 8200 §4), eight at most.
+
+    The walk ends before a header that is cut short, and before the fragment header of a real fragment, which
+    holds only a part of what follows.
+    """
+    at, routed = 0, False
+    for _ in range(_MAX_EXTENSIONS):
+        if next_header not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _OPTIONS) or at + 8 > len(payload):
+            break
+        size = 8 if next_header == _FRAGMENT else 8 * payload[at + 1] + 8
+        if at + size > len(payload):
+            break
+        # Offset and M flag; the two bits between them are reserved.
+        if next_header == _FRAGMENT and (payload[at + 2] or payload[at + 3] & 0xF9):
+            break
+        routed |= next_header == _ROUTING and payload[at + 3] > 0
+        next_header = payload[at]
+        at += size
+    return Upper(next_header, at, routed)
 
 
 def text(address: bytes) -> str:

@@ -17,8 +17,9 @@ from wire.frag import MAX_DATAGRAM, MIN_DATAGRAM
 
 TIMEOUT_NS = 60_000_000_000
 
-#: (source, destination, datagram_size, datagram_tag); addresses as on the link, 8 or 2 bytes.
-Key = tuple[bytes, bytes, int, int]
+#: (source, destination, datagram_size, datagram_tag, and under a mesh header the receiver of this hop).
+#: Addresses are as on the link, 8 or 2 bytes.
+Key = tuple[bytes, bytes, int, int] | tuple[bytes, bytes, int, int, bytes | None]
 
 
 @dataclass(slots=True)

@@ -78,7 +78,10 @@ def test_other_frames_are_named(kind: FrameKind, layers: list[str]) -> None:
         ("8102000000000000090200000000000008" + "7a333b", ["6lowpan.mesh", "6lowpan.iphc", "ipv6"]),
         ("f07a333b", ["6lowpan.page", "6lowpan.iphc", "ipv6"]),
         ("7a333a8000", ["6lowpan.iphc", "ipv6", "icmpv6"]),
-        ("7e33e106630400000000f7001234", ["6lowpan.iphc", "6lowpan.nhc-ext", "6lowpan.nhc-udp", "ipv6"]),
+        (
+            "7e33e106630400000000f7001234",
+            ["6lowpan.iphc", "6lowpan.nhc-ext", "6lowpan.nhc-udp", "ipv6", "udp"],
+        ),
         ("7e33ee7e33f700", ["6lowpan.iphc", "6lowpan.nhc-ipv6", "6lowpan.nhc-udp", "ipv6"]),
     ],
 )
@@ -108,7 +111,6 @@ def test_mesh_addresses_are_the_ones_that_count() -> None:
         ("4160", "truncated"),
         ("41" + "60000000000a3b40" + "00" * 32 + "aa", "ipv6-length"),
         ("41" + "4000000000003b40" + "00" * 32, "ipv6-version"),
-        ("7a3311f0b0f0b0000b1234aabb", "udp-length"),
         ("c03100077e33f3001234" + "00" * 4, "datagram-size"),
         ("c05000077e33f3001234" + "00" * 4, "frag-length"),
         ("c05000074f" + "00" * 4, "dispatch"),
@@ -123,6 +125,13 @@ def test_errors_are_lines(payload: str, reason: str) -> None:
 
 def test_a_fragment_without_addresses_is_refused() -> None:
     assert (dissect("e050000707" + "00" * 24, src=None).error or "").startswith("address-missing")
+
+
+def test_a_wrong_udp_length_is_told_and_the_datagram_shown() -> None:
+    found = dissect("7a3311f0b0f0b0000b1234aabb")
+    assert (found.error or "").startswith("udp-length")
+    assert found.datagram is not None
+    assert found.datagram.payload.hex() == "aabb"
 
 
 def test_a_wrong_udp_checksum_is_told_and_the_datagram_shown() -> None:

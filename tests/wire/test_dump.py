@@ -70,7 +70,9 @@ def test_contexts(dump: Any, tmp_path: Path) -> None:
     datagram = json.loads(out.splitlines()[1])["datagram"]
     assert (datagram["src"], datagram["dst"]) == ("2001:db8:1::1", "2001:db8:2::fe")
     code, out, err = dump(file, "--json")
-    assert json.loads(out)["error"].startswith("context-missing")
+    line, datagram = map(json.loads, out.splitlines())
+    assert line["error"].startswith("context-missing: an address needs context 1")
+    assert (datagram["datagram"]["src"], datagram["datagram"]["dst"]) == ("::1", "::fe")
     assert "--context N=PREFIX" in err
     assert code == 0
 
