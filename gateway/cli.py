@@ -122,27 +122,30 @@ def trust_show(
     for change in state["history"]:
         since, until = _ago(change["since_s"]), _ago(change["until_s"])
         when = f"{until} ago" if since == until else f"{since} to {until} ago"
-        budget = "" if change["budget_before"] is None else _change("budget", change, "budget", "{:d} bytes")
-        outcome = ", ".join(
-            part for part in (_change("trust", change, "", "{:.3f}"), budget, change["led_to"]) if part
-        )
+        steps = [_step("trust", change["before"], change["after"], "{:.3f}")]
+        if change["budget_before"] is not None:
+            steps.append(_step("budget", change["budget_before"], change["budget_after"], "{:,d}") + " bytes")
+        if change["led_to"]:
+            steps.append(change["led_to"])
+        outcome = ", ".join(steps)
         typer.echo(f"{when}: {change['happened']}\n    {outcome}")
 
 
-def _change(what: str, change: Any, prefix: str, form: str) -> str:
-    """ "trust 0.400 -> 0.500"."""
-    before, after = (change[f"{prefix}_{end}".strip("_")] for end in ("before", "after"))
+def _step(what: str, before: float, after: float, form: str) -> str:
     if before == after:
-        return f"{what} stays at {form.format(after)}"
+        return f"{what} stays {form.format(after)}"
     return f"{what} {form.format(before)} -> {form.format(after)}"
 
 
 def _ago(seconds: float) -> str:
-    """A span for people: 45 s, 12 min, 5 h, 3 d."""
-    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
-        if seconds < size * most:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"
+    """A span for people: 45 s, 12 min 5 s, 5 h 3 min, 3 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for size, unit, part, smaller in ((60, "min", 1, "s"), (3600, "h", 60, "min")):
+        if whole < size * 60:
+            return f"{whole // size} {unit} {whole % size // part} {smaller}"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 @app.command()

@@ -59,6 +59,9 @@ _PARDON = 0.4
 _FORGIVEN = 0.8
 _MOST_STRIKES = 16
 
+#: Smallest change by time alone that history tells.
+_SHOWS = 0.001
+
 #: Levels are whole steps of 2⁻²⁴: budgets are exact, and a level survives being kept as a 32-bit float.
 _STEPS = 1 << 24
 
@@ -213,7 +216,7 @@ class PredictiveTrust:
         return self._records[identity].release
 
     def history(self, identity: bytes) -> list[Change]:
-        """See `TrustEngine`. What time did between two pieces of evidence is an entry of its own."""
+        """See `TrustEngine`. What time alone did is an entry of its own, if it shows."""
         record = self._records.get(identity)
         if record is None:
             return []
@@ -337,7 +340,7 @@ class PredictiveTrust:
 
     def _between(self, last: Change, level: float, until: float, enrolled: int) -> list[Change]:
         """What time alone did after `last`."""
-        if level == last.after:
+        if abs(level - last.after) < _SHOWS:
             return []
         full = last.became is Standing.FULL
         return [
