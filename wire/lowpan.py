@@ -11,6 +11,7 @@ Reasons: those of `wire.iphc` and `wire.frag`, and `not-udp`, `udp-length`, `fra
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wire import eui64, frag, ieee802154, iphc
 from wire.errors import WireError
@@ -20,6 +21,9 @@ from wire.ipv6 import HEADER_SIZE, MTU, UDP, UDP_OFFSET, Ipv6Header, UdpHeader, 
 #: The UDP port of Slimwire messages at both ends: one of the sixteen that compress to 4 bits.
 PORT = 0xF0B0
 _IPV6_DISPATCH = 0x41
+#: IPHC with all elided, UDP next, hop limit 64, link-local addresses; NHC with 4-bit ports and a checksum.
+_USUAL = b"\x7e\x33\xf3"
+_USUAL_SIZE = len(_USUAL) + 1 + 2
 
 
 @dataclass(slots=True)
@@ -99,19 +103,46 @@ def parse(
             raise WireError("frag-offset", f"datagram_offset {later.offset} lies within the headers")
         return Next(later.size, later.tag, later.offset - UDP_OFFSET, later.payload)
     if kind != 0xC0:
-        header, udp, payload = _headers(mac_payload, l2_src, l2_dst, contexts, None)
-        return Unfragmented(header.src, header.dst, udp.sport, udp.dport, udp.checksum, payload)
+        return Unfragmented(*_headers(mac_payload, l2_src, l2_dst, contexts, None))
     first = frag.Frag1.parse(mac_payload)
     if not UDP_OFFSET <= first.size <= MTU:
         raise WireError("frag-size", f"datagram_size {first.size}: expected {UDP_OFFSET}..{MTU}")
-    header, udp, payload = _headers(first.payload, l2_src, l2_dst, contexts, first.size)
-    length = first.size - UDP_OFFSET
+    headers = _headers(first.payload, l2_src, l2_dst, contexts, first.size)
+    payload, length = headers.payload, first.size - UDP_OFFSET
     if len(payload) % 8 and len(payload) != length:
         raise WireError(
             "frag-length", f"a first fragment of {len(payload)} payload octets: not a multiple of 8"
         )
-    return First(
-        first.size, first.tag, header.src, header.dst, udp.sport, udp.dport, udp.checksum, payload, length
+    return First(first.size, first.tag, *headers, length)
+
+
+class _Headers(NamedTuple):
+    """What both kinds of datagram begin with, in the order of their fields."""
+
+    src16: bytes
+    dst16: bytes
+    sport: int
+    dport: int
+    checksum: int
+    payload: bytes
+
+
+def _usual(
+    data: bytes, l2_src: bytes | None, l2_dst: bytes | None, datagram_size: int | None
+) -> _Headers | None:
+    """The headers that Slimwire itself sends, without `wire.iphc`; None: ask that."""
+    if not data.startswith(_USUAL) or len(data) < _USUAL_SIZE or l2_src is None or l2_dst is None:
+        return None
+    if datagram_size is not None and UDP_OFFSET + len(data) - _USUAL_SIZE > datagram_size:
+        return None
+    ports = data[3]
+    return _Headers(
+        eui64.link_local(l2_src),
+        eui64.link_local(l2_dst),
+        PORT | ports >> 4,
+        PORT | ports & 0x0F,
+        data[4] << 8 | data[5],
+        data[_USUAL_SIZE:],
     )
 
 
@@ -121,8 +152,11 @@ def _headers(
     l2_dst: bytes | None,
     contexts: iphc.Contexts | None,
     datagram_size: int | None,
-) -> tuple[Ipv6Header, UdpHeader, bytes]:
-    """The IPv6 header, the UDP header, and the octets of UDP payload in `data`."""
+) -> _Headers:
+    """The IPv6 addresses, the UDP header, and the octets of UDP payload in `data`."""
+    usual = _usual(data, l2_src, l2_dst, datagram_size)
+    if usual is not None:
+        return usual
     if data[0] == _IPV6_DISPATCH:
         header = Ipv6Header.parse(data[1:])
         size = len(data) - 1 if datagram_size is None else datagram_size
@@ -140,13 +174,14 @@ def _headers(
     if header.next_header != UDP:
         raise WireError("not-udp", f"next header {header.next_header}: expected UDP, {UDP}")
     if compressed is not None:
-        return header, compressed, rest
+        udp = compressed
+        return _Headers(header.src, header.dst, udp.sport, udp.dport, udp.checksum, rest)
     udp = UdpHeader.parse(rest)
     if udp.length != header.payload_length:
         raise WireError(
             "udp-length", f"UDP length {udp.length} in an IPv6 payload of {header.payload_length}"
         )
-    return header, udp, rest[8:]
+    return _Headers(header.src, header.dst, udp.sport, udp.dport, udp.checksum, rest[8:])
 
 
 def udp_frames(
