@@ -311,7 +311,7 @@ def test_history_tells_what_happened_and_what_it_led_to() -> None:
     level = engine.level(A)
     bad(engine, 6, 2.0)
     engine.advance(400.0)
-    first, falling, locked, more, released, later = engine.history(A)
+    first, falling, locked, more, meanwhile, released, later = engine.history(A)
     assert first[:4] == (1.0, 1.0, 3, Cause.ANSWERED)
     assert first.after == level
     assert (first.share_before, first.share_after) == (first.before / 2, level / 2)
@@ -322,6 +322,8 @@ def test_history_tells_what_happened_and_what_it_led_to() -> None:
     assert locked.share_before > 0 == locked.share_after
     assert (more.was, more.became) == (Standing.QUARANTINE, Standing.QUARANTINE)
     assert falling.times + locked.times + more.times == 6
+    assert (meanwhile.cause, meanwhile.since, meanwhile.until) == (Passage.TIME, 2.0, 32.0)
+    assert meanwhile.after > meanwhile.before
     assert released[:4] == (32.0, 32.0, 1, Passage.RELEASED)
     assert (released.was, released.became) == (Standing.QUARANTINE, Standing.PROBATION)
     assert released.share_after == 0
