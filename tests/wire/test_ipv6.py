@@ -71,3 +71,31 @@ def test_udp_refusals(data: str, reason: str) -> None:
     with pytest.raises(WireError) as caught:
         UdpHeader.parse(bytes.fromhex(data))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("next_header", "payload", "expected"),
+    [
+        (17, "", (17, 0, False)),
+        (0, "1100010400000000", (17, 8, False)),
+        (0, "3c00010400000000" + "1101010c" + "00" * 12, (17, 24, False)),
+        (43, "1102030100000000" + "00" * 16, (17, 24, True)),  # one segment left
+        (43, "1102030000000000" + "00" * 16, (17, 24, False)),
+        (44, "1100000000000007", (17, 8, False)),  # an atomic fragment
+        (44, "1100000100000007", (44, 0, False)),  # the first of several
+        (44, "1100000800000007", (44, 0, False)),  # the second one
+        (0, "11000104000000", (0, 0, False)),  # cut short
+        (0, "1101010400000000", (0, 0, False)),
+        (0, "0000010400000000" * 8 + "1100010400000000", (0, 64, False)),  # more than eight
+        (135, "1100010400000000", (135, 0, False)),
+    ],
+)
+def test_extension_headers_are_walked(
+    next_header: int, payload: str, expected: tuple[int, int, bool]
+) -> None:
+    assert ipv6.upper_layer(next_header, bytes.fromhex(payload)) == expected
+
+
+@given(st.sampled_from([0, 43, 44, 60]), st.binary(max_size=200))
+def test_any_extension_headers_end_within_their_payload(next_header: int, payload: bytes) -> None:
+    assert 0 <= ipv6.upper_layer(next_header, payload).offset <= len(payload)
