@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Measure parts against a peer or a limit.")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_Seed = Annotated[int, typer.Option(help="Chooses the image, the order of widths.")]
+_Seed = Annotated[int, typer.Option(help="Of everything random.")]
 _BundleName = Annotated[
     str, typer.Option("--bundle", help="A shipped bundle's name, or a bundle's directory.")
 ]
@@ -62,6 +62,43 @@ def switch(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json =
         f"a switch takes {result['switch_us']} µs and {result['heap_bytes']} bytes of heap; "
         f"loading a width's own head takes {result['reload_us']} µs, "
         f"{result['reload_us'] / result['switch_us']:.0f} times as long"
+    )
+
+
+@app.command()
+def fragments(json: _Json = False) -> None:
+    """The gateway's receiver, which verifies every fragment, against scapy, which verifies none."""
+    from lab.bench.fragments import measure  # noqa: PLC0415
+
+    result = measure()
+    if json:
+        print_json(result)
+        return
+    stdout.print(
+        f"{result['frames_per_s']:,} frames/s, {result['us_per_frame']} µs each, parsed, verified and "
+        f"reassembled; scapy parses and defragments {result['scapy_frames_per_s']:,}: "
+        f"{result['ratio']} times as many"
+    )
+
+
+@app.command()
+def flood(
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="Simulated time.")] = 20.0,
+    seed: _Seed = 1,
+    json: _Json = False,
+) -> None:
+    """10,000 forged frames/s at the gateway's receiver, in this process, while 20 devices go on sending."""
+    from lab.bench.flood import measure  # noqa: PLC0415
+
+    result = measure(seconds, seed)
+    if json:
+        print_json(result._asdict())
+        return
+    stdout.print(
+        f"{result.completed} of {result.datagrams} datagrams complete, {result.forged:,} forged frames, "
+        f"{result.forged_accepted} accepted; {result.cpu_share:.0%} of a core; buffers at most "
+        f"{result.peak_bytes:,} of {result.bound_bytes:,} bytes; resident memory grew by "
+        f"{result.growth_bytes / 1024:.0f} KiB"
     )
 
 
