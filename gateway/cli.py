@@ -82,8 +82,8 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
         heard = device["last_heard_s"]
         table.add_row(
             device["device"],
-            device["name"] + (" (revoked)" if device["revoked"] else ""),
-            f"{device['trust']:.2f}",
+            device["name"],
+            f"{device['trust']:.2f}" + ("" if device["standing"] == "full" else f" {device['standing']}"),
             str(device["messages"]),
             str(device["rejected"]),
             "never" if heard is None else f"{heard:.0f} s ago",

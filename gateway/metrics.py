@@ -1,11 +1,14 @@
 """What Prometheus reads: computed from the service's own counters when it asks."""
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from security.trust import Standing
 
 if TYPE_CHECKING:
     from gateway.service import Service
@@ -38,6 +41,7 @@ class ServiceCollector(Collector):
             yield CounterMetricFamily(f"slimwire_gateway_{name}", text, value=value)
         for name, text, level in (
             ("devices", "Devices in the registry", len(receiver.peers)),
+            ("quarantined", "Devices in quarantine", self._quarantined()),
             ("memory_bytes", "Bytes of unfinished datagrams and early fragments", receiver.memory_used),
             ("memory_bound_bytes", "What memory_bytes never exceeds", receiver.memory_bound),
             ("uplink_queue", "Messages that wait for the edge server", len(service.uplink.queue)),
@@ -45,6 +49,13 @@ class ServiceCollector(Collector):
             ("uptime_seconds", "Seconds since the start", service.uptime),
         ):
             yield GaugeMetricFamily(f"slimwire_gateway_{name}", text, value=level)
+
+    def _quarantined(self) -> int:
+        receiver, now = self._service.receiver, time.monotonic()
+        return sum(
+            not peer.device.revoked and receiver.standing(eui, now) is Standing.QUARANTINE
+            for eui, peer in receiver.peers.items()
+        )
 
 
 def registry(service: "Service") -> CollectorRegistry:

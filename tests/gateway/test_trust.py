@@ -1,20 +1,29 @@
 """Trust at work: what quarantine takes and leaves, what is told of it, and what survives a restart."""
 
+import asyncio
+import contextlib
 import json
 import logging
 import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.admin import create_app
 from gateway.admission import Limits
+from gateway.enrolment import Enrolment
+from gateway.links.base import Received
 from gateway.receiver import Receiver
+from gateway.service import Service
+from gateway.settings import load
 from gateway.trust_file import TrustFile
 from security.chain import KeyedChain
 from security.trust import Cause, PaperTrust, PredictiveTrust, Standing
@@ -31,6 +40,30 @@ from tests.gateway.kit import (
 from tests.gateway.test_journey import PATIENCE, SLIMWIRE, Radio, admin, process
 
 A, B = Node(1), Node(2)
+
+
+class Silence:
+    """A link on which nothing is heard."""
+
+    description = "nothing"
+
+    def __init__(self) -> None:
+        self.counters: Counter[str] = Counter()
+
+    async def receive(self) -> Received:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, frame: bytes) -> None:
+        raise AssertionError(frame)
+
+    def learn(self, source: bytes, origin: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 LONG = sealed_bytes(1100)
 
 
@@ -118,6 +151,28 @@ def test_with_the_papers_engine_there_is_no_quarantine() -> None:
 def test_reserves_by_standing() -> None:
     limits = Limits()
     assert [limits.reserve_at(standing) for standing in Standing] == [2560, 1280, 0]
+
+
+async def test_what_is_told_of_a_revoked_device_is_that_it_is_revoked(tmp_path: Path) -> None:
+    registry(A, revoked=(B,)).save(tmp_path / "registry.json")
+    service = Service(
+        load(),
+        KeyedChain(),
+        PredictiveTrust(),
+        Silence(),
+        Enrolment(tmp_path / "registry.json", create=False),
+    )
+    transport = httpx.ASGITransport(create_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        told = (await client.get(f"/v1/trust/{B.eui.hex()}")).json()
+        devices = (await client.get("/v1/devices")).json()["devices"]
+        metrics = (await client.get("/metrics")).text
+    assert told["standing"] == "revoked"
+    assert {device["device"]: device["standing"] for device in devices} == {
+        A.eui.hex(): "full",
+        B.eui.hex(): "revoked",
+    }
+    assert "slimwire_gateway_quarantined 0.0" in metrics
 
 
 # The file.
@@ -210,6 +265,35 @@ def test_a_file_that_cannot_be_written_is_said_once_and_stops_nothing(
     assert [record.message.count("cannot be kept") for record in caplog.records] == [1]
 
 
+async def test_what_changes_is_written_while_it_runs_and_once_more_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.service._KEEP", 0.01)
+    path, engine = tmp_path / "trust.json", PredictiveTrust()
+    service = Service(
+        load(edge="http://127.0.0.1:9"),
+        KeyedChain(),
+        engine,
+        Silence(),
+        Enrolment(save_registry(tmp_path / "registry.json", A), create=False),
+        trust_file=path,
+    )
+    running = asyncio.create_task(service.run())
+    engine.observe(A.eui, False, time.monotonic(), Cause.SEAL)
+    async with asyncio.timeout(PATIENCE):
+        while not path.exists() or A.eui.hex() not in path.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr("gateway.service._KEEP", 1e6)
+    await asyncio.sleep(0.05)
+    engine.observe(A.eui, False, time.monotonic(), Cause.SEAL)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    again = PredictiveTrust(identities=[A.eui])
+    TrustFile(path, again).restore(time.monotonic(), time.time())
+    assert again.history(A.eui)[0].times == 2
+
+
 # Real processes.
 
 
@@ -269,6 +353,7 @@ def test_quarantine_outlives_a_real_restart_and_is_explained(tmp_path: Path) -> 
                 text=True,
                 check=True,
             ).stdout
+            assert "slimwire_gateway_quarantined 1.0" in admin(socket, "/metrics")
             assert "standing quarantine for another" in shown
             assert "the edge server could not open the seal of a message" in shown
             assert "quarantined: only messages of one frame pass" in shown
