@@ -15,8 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-#: Bytes of one input: longer ones only repeat what shorter ones say.
-LONGEST = 2048
 NAMES = sorted(path.name for path in (Path(__file__).parent / "corpus").iterdir())
 
 
@@ -59,7 +57,7 @@ def _mutator(name: str, runs: int, seed: int) -> int:
     watch = Watch(Figures(name, "mutator", seed), target.open(), runs, check_rss=True)
     corpus = target.corpus
     try:
-        for data in islice(chain(corpus, mutations(corpus, seed, LONGEST)), runs):
+        for data in islice(chain(corpus, mutations(corpus, seed, target.longest)), runs):
             watch.run(data)
         figures = watch.finish()
     except FindingError as finding:
@@ -76,7 +74,8 @@ def _atheris(name: str, runs: int, seed: int) -> NoReturn:
         from tests.fuzz.targets import CORPUS, TARGETS
     from tests.fuzz.watch import Figures, FindingError, Watch
 
-    watch = Watch(Figures(name, "atheris", seed), TARGETS[name].open(), runs, check_rss=False)
+    target = TARGETS[name]
+    watch = Watch(Figures(name, "atheris", seed), target.open(), runs, check_rss=False)
 
     def one(data: bytes) -> None:
         try:
@@ -95,7 +94,7 @@ def _atheris(name: str, runs: int, seed: int) -> NoReturn:
     # New inputs go to the first folder, and the committed ones are only read.
     found = tempfile.mkdtemp()
     arguments = [
-        "fuzz", found, str(CORPUS / name), f"-seed={seed}", f"-max_len={LONGEST}", "-runs=-1",
+        "fuzz", found, str(CORPUS / name), f"-seed={seed}", f"-max_len={target.longest}", "-runs=-1",
         "-verbosity=0", "-rss_limit_mb=0",
     ]  # fmt: skip
     atheris.Setup(arguments, one)

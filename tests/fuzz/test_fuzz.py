@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import LONGEST
 from tests.fuzz.mutator import mutations
 from tests.fuzz.targets import CORPUS, TARGETS, Target
 from tests.fuzz.watch import Figures, FindingError, Watch
@@ -21,7 +20,7 @@ MOST_KEPT = 16_384
 
 def inputs(target: Target) -> list[bytes]:
     corpus = target.corpus
-    return [*corpus, *islice(mutations(corpus, seed=1, longest=LONGEST), MUTATIONS)]
+    return [*corpus, *islice(mutations(corpus, seed=1, longest=target.longest), MUTATIONS)]
 
 
 @pytest.mark.parametrize("name", TARGETS)

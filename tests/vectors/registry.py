@@ -27,6 +27,7 @@ REQUIRED: dict[str, set[str]] = {
     "latent.json": {"wire", "firmware"},
     "mac.json": {"wire"},
     "rans.json": {"wire", "firmware"},
+    "rfrag.json": {"wire"},
     "seal.json": {"security", "firmware"},
     "zep.json": {"wire"},
 }

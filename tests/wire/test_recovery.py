@@ -1,12 +1,14 @@
 """Recoverable datagrams (RFC 8931): retries, reordering, contradictions, aborts, time and memory."""
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.vectors.registry import case_name, claim
 from tests.wire import captures
 from wire.coverage import Added
 from wire.dissect import Dissection, Dissector
@@ -282,3 +284,14 @@ class Air(RuleBasedStateMachine):
 
 TestAir = Air.TestCase
 TestAir.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.parametrize("case", claim("rfrag.json", "wire"), ids=case_name)
+def test_golden_vectors(case: dict[str, Any]) -> None:
+    datagram = RecoverableDatagram()
+    for heard in case["heard"]:
+        fragment = Rfrag.parse(bytes.fromhex(heard["fragment"]))
+        assert fragment.emit().hex() == heard["fragment"]
+        datagram.add(fragment)
+        assert RfragAck(case["tag"], datagram.ack_bitmap).emit().hex() == heard["ack"]
+    assert datagram.octets().hex() == case["compressed"]
