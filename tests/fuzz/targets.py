@@ -346,7 +346,7 @@ TARGETS = {
         Target("rans", _rans),
         Target("pcap", _refusing(_pcap)),
         Target("dissect", _dissect),
-        Target("headfile", _refusing(_headfile), longest=4096),
+        Target("headfile", _refusing(_headfile)),
         Target("receiver", _receiver),
     )
 }
