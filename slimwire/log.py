@@ -25,8 +25,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+#: Libraries that log every request at INFO: at some hundred a second, that is noise.
+_CHATTY = ("httpx", "httpcore")
+
+
 def configure(*, json_lines: bool = False, level: str = "INFO") -> None:
     """Send the root logger to stderr at `level` (a stdlib level name), as text or JSON lines."""
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter()
