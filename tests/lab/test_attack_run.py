@@ -2,11 +2,13 @@
 
 import json
 import math
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
 
 from lab.cli import app
+from lab.experiments.attack import compare as compare_module
 from lab.experiments.attack import run
 from lab.experiments.attack.air import Plan, Reception, Recording
 from lab.experiments.attack.attackers import ATTACKS
@@ -34,7 +36,8 @@ def test_slimwire_holds(attack, loss):
     assert row["delivery"] >= 0.98 * row["delivery_control"] > 0
     assert row["forged_accepted"] == 0
     assert row["buffer_peak_bytes"] <= row["buffer_bound_bytes"] == memory_for(12 + ATTACKS[attack].insider)
-    assert row["victim_trust_min"] == pytest.approx(row["victim_trust_control"], abs=1e-9)
+    # A replay can stand in for a fragment that was lost: then one message more was answered.
+    assert row["victim_trust_min"] >= row["victim_trust_control"] - 1e-9
     assert row["false_reject"] <= 0.001
 
 
@@ -79,7 +82,9 @@ def test_the_command_prints_every_column_and_draws(tmp_path):
     assert all(set(row) == COLUMNS for row in tree["rows"])
     assert [c["against"] for c in tree["comparisons"]] == ["paper"]
     assert {path.name for path in tmp_path.iterdir()} >= {"delivery.svg", "memory.svg"}
-    assert "slimwire" in (tmp_path / "delivery.svg").read_text()
+    for path in tmp_path.iterdir():
+        bars = ElementTree.parse(path).getroot().iter("{http://www.w3.org/2000/svg}rect")
+        assert sum(1 for _ in bars) == 1 + 2 + 2  # the ground, the legend, a bar for each row
 
 
 def test_the_table_is_for_people_without_json():
@@ -115,7 +120,7 @@ def test_charts_go_somewhere_or_say_why_not(tmp_path):
 def recording(*receptions, messages):
     members = [Member(1)]
     sent = {members[0].eui: [message.octets for message in messages]}
-    return Recording(members, [], sent, list(receptions), 1.0, 0.0, 0.0, 0, 0, 0)
+    return Recording(members, [], sent, list(receptions), 1.0, [1.0], 0.0, 0.0, 0, 0, 0)
 
 
 def sent_by(fmt, message, *, forged=False):
@@ -129,7 +134,7 @@ def sent_by(fmt, message, *, forged=False):
 
 def judge(defence, *receptions, messages, attacked=True):
     kind = DEFENCES[defence]
-    target = kind.make(Settings([Member(1)], memory_for(1)), kind.fmt())
+    target = kind.make(Settings([Member(1)], memory_for(1), 60.0), kind.fmt())
     return play(recording(*receptions, messages=messages), target, attacked=attacked)
 
 
@@ -187,6 +192,14 @@ def test_intervals_are_those_of_the_literature():
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+def test_energy_differs_only_beyond_the_spread_between_devices():
+    cheap, dear = [(10.0 + n % 3, 10) for n in range(30)], [(13.0 + n % 3, 10) for n in range(30)]
+    assert compare_module.dearer(dear, cheap)
+    assert not compare_module.dearer(cheap, dear)
+    assert not compare_module.dearer([(10.1 + n % 3, 10) for n in range(30)], cheap)
+    assert not compare_module.dearer([(1.0, 0)], [(1.0, 0)])
+
+
 @pytest.mark.parametrize(
     ("own", "other", "verdict", "costlier"),
     [
@@ -199,9 +212,9 @@ def test_intervals_are_those_of_the_literature():
 )
 def test_delivery_decides_and_then_memory_and_energy(own, other, verdict, costlier):
     def row(name, values):
-        columns = ("delivery", "buffer_peak_bytes", "energy_mj_per_delivered")
-        return {"attack": "x", "defence": name, **dict(zip(columns, values, strict=True))}
+        return {"attack": "x", "defence": name, "delivery": values[0], "buffer_peak_bytes": values[1]}
 
-    result = compare(row("slimwire", own), row("other", other), (1000, 1000))
+    energy = ([(own[2], 1)] * 30, [(other[2], 1)] * 30)
+    result = compare(row("slimwire", own), row("other", other), (1000, 1000), energy)
     assert (result.verdict, result.costlier) == (verdict, costlier)
     assert not math.isnan(result.difference[0])

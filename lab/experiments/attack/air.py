@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.admission import Limits
 from lab.experiments.attack.attackers import Attack, Rogue, Scene
 from lab.experiments.attack.clock import Clock
 from lab.experiments.attack.formats import Format, Member, Message
@@ -43,6 +44,7 @@ class Plan:
         seconds: simulated time.
         seed: of everything.
         link_retries: macMaxFrameRetries.
+        timeout: s that Slimwire's gateway keeps an unfinished datagram.
     """
 
     devices: int = 30
@@ -53,6 +55,7 @@ class Plan:
     seconds: float = 120.0
     seed: int = 1
     link_retries: int = MAX_RETRIES
+    timeout: float = Limits().timeout
 
 
 class Reception(NamedTuple):
@@ -70,7 +73,8 @@ class Recording:
         members: the legitimate devices; insiders: the hostile enrolled ones.
         messages: what each legitimate device sent, by its EUI-64: octets of the message.
         receptions: at the gateway, in order.
-        millijoules: of the legitimate devices' radios together.
+        seconds: simulated time.
+        millijoules: of each legitimate device's radio, in the order of `members`.
         airtime_legit, airtime_attack: share of all time; without acks.
         attack_frames: sent by the attacker, heard or not.
         given_up, frames: of the devices' frames, how many the link gave up.
@@ -80,7 +84,8 @@ class Recording:
     insiders: list[Member]
     messages: dict[bytes, list[bytes]]
     receptions: list[Reception]
-    millijoules: float
+    seconds: float
+    millijoules: list[float]
     airtime_legit: float
     airtime_attack: float
     attack_frames: int
@@ -165,7 +170,8 @@ def simulate(plan: Plan, fmt: Format, attack_type: type[Attack] | None) -> Recor
         insiders,
         {eui: device.octets for eui, device in devices.items()},
         receptions,
-        sum(radio.meter.millijoules for radio in radios.values()),
+        plan.seconds,
+        [radio.meter.millijoules for radio in radios.values()],
         sum(radio.tally.airtime for radio in radios.values()) / plan.seconds,
         rogue.airtime / plan.seconds if rogue else 0.0,
         rogue.frames if rogue else 0,

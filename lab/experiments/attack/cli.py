@@ -24,6 +24,9 @@ def attack(
         float, typer.Option(min=0.001, max=1, help="Of all time, that attackers may be on the air.")
     ] = 0.1,
     seconds: Annotated[float, typer.Option(min=10, max=86_400, help="Simulated time of each row.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=60, help="s that Slimwire's gateway keeps an unfinished datagram.")
+    ] = 60.0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     jobs: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0: one for each CPU.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -33,7 +36,7 @@ def attack(
     from lab.experiments.attack.air import Plan  # noqa: PLC0415
     from lab.experiments.attack.report import report  # noqa: PLC0415
 
-    plan = Plan(devices, rate, loss, burst_ms / 1000, airtime_share, seconds, seed, link_retries)
+    plan = Plan(devices, rate, loss, burst_ms / 1000, airtime_share, seconds, seed, link_retries, timeout)
     report(plan, attacks, defences, jobs=jobs or os.cpu_count() or 1, as_json=json, plots=plots)
 
 

@@ -1,6 +1,7 @@
 """Whether one row is better than another: delivery first, then memory and energy."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 _Z = 1.959964  # two-sided 95 %
@@ -26,6 +27,24 @@ def difference(a: tuple[int, int], b: tuple[int, int]) -> tuple[float, float]:
     )
 
 
+def dearer(a: Sequence[tuple[float, int]], b: Sequence[tuple[float, int]]) -> bool:
+    """Whether a costs more energy per delivered message than b, beyond the 95 % interval.
+
+    Args:
+        a, b: each device's (mJ, messages delivered). The variance of the ratio of their sums is the
+            linearised one over devices (Cochran, Sampling Techniques, §6.4).
+    """
+    (ratio_a, variance_a), (ratio_b, variance_b) = _ratio(a), _ratio(b)
+    return ratio_a - ratio_b > _Z * math.sqrt(variance_a + variance_b)
+
+
+def _ratio(devices: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    energy, messages = sum(one for one, _ in devices), max(1, sum(two for _, two in devices))
+    ratio, count = energy / messages, len(devices)
+    spread = sum((one - ratio * two) ** 2 for one, two in devices)
+    return ratio, spread * count / max(1, count - 1) / messages**2
+
+
 class Comparison(NamedTuple):
     """Slimwire against another defence under one attack.
 
@@ -33,7 +52,7 @@ class Comparison(NamedTuple):
         verdict: `better` (more delivered, beyond the interval), `worse` (less, beyond it), and where the
             interval holds 0: `equal` if it takes no more memory and no more energy, `equal-costlier` else.
         difference: interval of the difference in delivery.
-        costlier: what it takes more of: `memory`, `energy`.
+        costlier: what it takes more of: `memory` (peak), `energy` (beyond the interval).
     """
 
     attack: str
@@ -43,15 +62,20 @@ class Comparison(NamedTuple):
     costlier: tuple[str, ...]
 
 
-def compare(own: dict[str, Any], other: dict[str, Any], trials: tuple[int, int]) -> Comparison:
-    """Two rows of the table; `trials` are the messages sent in each."""
+def compare(
+    own: dict[str, Any],
+    other: dict[str, Any],
+    trials: tuple[int, int],
+    energy: tuple[Sequence[tuple[float, int]], Sequence[tuple[float, int]]],
+) -> Comparison:
+    """Two rows of the table; of each, the messages sent and the devices' energy (see `dearer`)."""
     interval = difference(
         (round(own["delivery"] * trials[0]), trials[0]), (round(other["delivery"] * trials[1]), trials[1])
     )
     costlier = []
     if own["buffer_peak_bytes"] > other["buffer_peak_bytes"]:
         costlier.append("memory")
-    if own["energy_mj_per_delivered"] > other["energy_mj_per_delivered"]:
+    if dearer(*energy):
         costlier.append("energy")
     if interval[0] > 0:
         verdict = "better"

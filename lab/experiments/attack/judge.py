@@ -26,13 +26,16 @@ class Outcome:
         peak: most bytes held at once.
         detected: the attacker's frames heard up to the first that was refused, or that cost the hostile
             device trust; None if that never happened.
-        trust_min: least trust of any legitimate device; None without a notion of trust.
+        delivered_by: delivered, of each legitimate device in the order of the recording's members.
+        trust_min: least trust of any legitimate device in the second half of the run, once it is earned;
+            None without a notion of trust.
         received: legitimate fragments that arrived intact; refused: those refused though new and in time.
         rejected: reasons, and how often.
     """
 
     delivered: int = 0
     sent: int = 0
+    delivered_by: list[int] = field(default_factory=list)
     forged_accepted: int = 0
     forged_buffered: int = 0
     peak: int = 0
@@ -63,20 +66,19 @@ class _Player:
         self._hostile = {member.eui for member in recording.insiders}
         self._heard = 0
         self._ticked = 0.0
-        self._look([member.eui for member in recording.members])
 
     def take(self, number: int, reception: Reception) -> None:
         at, sent = reception
         while at - self._ticked >= _TICK:
             self._ticked += _TICK
             self._defence.tick(self._ticked)
-            self._look(list(self._genuine))
+            self._look(list(self._genuine), self._ticked)
         before = self._trust_of_hostile()
         fate = self._defence.receive(number, sent.frame, at)
         self.outcome.peak = max(self.outcome.peak, self._defence.used)
         for delivered in fate.delivered:
             self._deliver(delivered, reception)
-        self._look([sent.source])
+        self._look([sent.source], at)
         if sent.forged:
             self._heard += 1
             self.outcome.forged_buffered += fate.stored
@@ -88,6 +90,8 @@ class _Player:
 
     def finish(self) -> Outcome:
         self.outcome.delivered = len(self._arrived)
+        by = Counter(eui for eui, _ in self._arrived)
+        self.outcome.delivered_by = [by[member.eui] for member in self._recording.members]
         self.outcome.rejected = dict(sorted(Counter(self._defence.counters).items()))
         return self.outcome
 
@@ -111,7 +115,9 @@ class _Player:
         made_of = [self._recording.receptions[number] for number in delivered.frames] or [reception]
         self.outcome.forged_accepted += sum(one.sent.forged for one in made_of)
 
-    def _look(self, devices: list[bytes]) -> None:
+    def _look(self, devices: list[bytes], at: float) -> None:
+        if at < self._recording.seconds / 2:
+            return
         for eui in devices:
             level = self._defence.trust(eui) if eui in self._genuine else None
             if level is not None and (self.outcome.trust_min is None or level < self.outcome.trust_min):

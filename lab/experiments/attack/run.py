@@ -28,11 +28,13 @@ class Result(NamedTuple):
         rows: as issue 5 and docs/attack-lab.md define them.
         messages: legitimate messages sent, by (attack, defence).
         fragments: legitimate fragments (received, refused), by (attack, defence).
+        energy: each device's (mJ, messages delivered), by (attack, defence).
     """
 
     rows: list[Row]
     messages: dict[tuple[str, str], int]
     fragments: dict[tuple[str, str], tuple[int, int]]
+    energy: dict[tuple[str, str], list[tuple[float, int]]]
 
     def pooled(self) -> dict[str, dict[str, Any]]:
         """False rejects of each defence over all attacks."""
@@ -53,6 +55,7 @@ class Result(NamedTuple):
                 mine[row["attack"]],
                 row,
                 (self.messages[row["attack"], own], self.messages[row["attack"], row["defence"]]),
+                (self.energy[row["attack"], own], self.energy[row["attack"], row["defence"]]),
             )
             for row in self.rows
             if row["defence"] != own and row["attack"] in mine
@@ -72,8 +75,8 @@ def run_task(task: Task) -> Result:
     plan = task.plan
     recording = simulate(plan, DEFENCES[task.defences[0]].fmt(), ATTACKS[task.attack])
     members = recording.members + recording.insiders
-    settings = Settings(members, memory_for(len(members)))
-    result = Result([], {}, {})
+    settings = Settings(members, memory_for(len(members)), plan.timeout)
+    result = Result([], {}, {}, {})
     for name in task.defences:
         kind = DEFENCES[name]
         defence = kind.make(settings, kind.fmt())
@@ -92,7 +95,7 @@ def run_task(task: Task) -> Result:
                 "buffer_peak_bytes": outcome.peak,
                 "buffer_bound_bytes": bound,
                 "fragments_to_detect": outcome.detected,
-                "energy_mj_per_delivered": recording.millijoules / max(1, outcome.delivered),
+                "energy_mj_per_delivered": sum(recording.millijoules) / max(1, outcome.delivered),
                 "airtime_legit": recording.airtime_legit,
                 "airtime_attack": recording.airtime_attack,
                 "victim_trust_min": outcome.trust_min,
@@ -103,6 +106,7 @@ def run_task(task: Task) -> Result:
         )
         result.messages[task.attack, name] = outcome.sent
         result.fragments[task.attack, name] = (outcome.received, outcome.refused)
+        result.energy[task.attack, name] = list(zip(recording.millijoules, outcome.delivered_by, strict=True))
     return result
 
 
@@ -121,11 +125,12 @@ def run(
         done: told of each finished recording.
     """
     todo = tasks(plan, attacks, defences)
-    result = Result([], {}, {})
+    result = Result([], {}, {}, {})
     for task, part in _results(todo, jobs):
         result.rows.extend(part.rows)
         result.messages.update(part.messages)
         result.fragments.update(part.fragments)
+        result.energy.update(part.energy)
         done(task)
     result.rows.sort(key=lambda row: (attacks.index(row["attack"]), defences.index(row["defence"])))
     return result

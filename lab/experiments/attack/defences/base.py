@@ -79,10 +79,12 @@ class Settings(NamedTuple):
     Attributes:
         members: the enrolled devices, hostile ones too.
         memory: bytes that defences without a documented buffer may use: what Slimwire reserves.
+        timeout: s that Slimwire keeps an unfinished datagram.
     """
 
     members: list[Member]
     memory: int
+    timeout: float
 
 
 class Fragment(NamedTuple):

@@ -40,7 +40,7 @@ class Slimwire:
             GatewayRegistry(GATEWAY, SITE, devices=devices),
             KeyedChain(),
             PredictiveTrust(),
-            Limits(memory=settings.memory),
+            Limits(memory=settings.memory, timeout=settings.timeout),
         )
         self._now = 0.0
 
