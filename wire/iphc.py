@@ -335,9 +335,8 @@ def compress(
 ) -> bytes:
     """The shortest stateless compression of an IPv6 header and, if given, the UDP header after it.
 
-    The lengths are not sent: a receiver derives them from the frame or from the fragments' datagram_size.
-        The UDP
-    checksum always is.
+    The lengths are not sent: a receiver derives them from the frame or from the fragments' datagram_size. The
+    UDP checksum always is.
 
     Args:
         header: its `next_header` is sent in line unless `udp` is given.

@@ -6,8 +6,8 @@
 
 What a Slimwire device or gateway accepts from the radio is narrower than what a capture may hold
 (`wire.dissect`): UDP directly after one IPv6 header, stateless or with contexts, 1280 octets at most.
-Reasons: those of `wire.iphc` and `wire.frag`, and `not-udp`, `udp-length`, `frag-size`, `frag-offset`,
-`frag-length`.
+Reasons: those of `wire.iphc` and `wire.frag`, and `not-udp`, `ipv6-length`, `udp-length`, `frag-size`,
+`frag-offset`, `frag-length`.
 """
 
 from dataclasses import dataclass

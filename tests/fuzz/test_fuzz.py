@@ -91,6 +91,21 @@ def test_the_watch_finds_memory_that_grows() -> None:
         watch.finish()
 
 
+def test_the_long_form_says_what_it_lacks_and_runs_all_the_same() -> None:
+    without = (
+        "import runpy, sys; sys.modules['atheris'] = None;"
+        "sys.argv = ['fuzz', '--target', 'zep', '--runs', '50'];"
+        "runpy.run_module('tests.fuzz', run_name='__main__')"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", without], capture_output=True, text=True, timeout=120, cwd=root
+    )
+    assert done.returncode == 0
+    assert "atheris is not installed (pip install 'slimwire[fuzz]'" in done.stderr
+    assert '"target": "zep", "engine": "mutator", "seed": 1, "runs": 50' in done.stdout
+
+
 def test_the_long_form_runs_a_target_and_prints_its_figures() -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "tests.fuzz", "--target", "frag", "--runs", "500", "--engine", "mutator"]

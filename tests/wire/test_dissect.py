@@ -206,6 +206,18 @@ def test_fcs_types_of_tap(kind: int, fcs: bytes | None) -> None:
         assert (Dissector().frame(Record(0, 283, damaged)).error or "").startswith("bad-fcs")
 
 
+def test_frames_of_phys_that_carry_more_than_127_bytes() -> None:
+    udp = captures.compressed_udp(A, B, bytes(600))
+    head = MacFrame(FrameKind.DATA, 1, 0x23F0, B, A, b"", version=1).emit(fcs=False)
+    body = head + udp
+    record = b"\0\0\x0c\0" + b"\0\0\1\0" + b"\2\0\0\0" + body + crc32(body).to_bytes(4, "little")
+    found = Dissector().frame(Record(0, 283, record))
+    assert found.datagram is not None
+    assert found.datagram.payload == bytes(600)
+    longest = bytes(ieee802154.LONGEST_FRAME - 1)
+    assert (Dissector().frame(Record(0, 230, longest)).error or "").startswith("oversized")
+
+
 def test_what_is_not_zep_is_named_and_left_alone() -> None:
     frame = bytearray(captures.ethernet(b""))
     frame[23] = 6
