@@ -5,7 +5,7 @@
   under): pure;
 - `links` where frames come from; `uplink` batches to the edge server, of what is `waiting`; `downlink`
   answers to devices; `trust_file` trust over restarts, `explain` its changes in words;
-- `service.run(settings, verifier=…)` all of it as one process, with `enrolment`, `admin`, `metrics`,
-  `notify`;
+- `service` ties these together; `admin` and `metrics` show it; `process.run(settings, verifier=…)` is all of
+  it as one process, with `enrolment` and `notify`;
 - `settings` its schema, `unit` its systemd unit, `cli` the `slimwire gateway` commands.
 """

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query
@@ -16,19 +16,17 @@ from fastapi.responses import PlainTextResponse, Response
 from gateway import explain, metrics
 from gateway.errors import AdminError
 from gateway.receiver import Peer
+from gateway.service import Service
 from security.trust import Quarantining
 from slimwire import __version__
 from wire import eui64
 from wire.errors import WireError
 
-if TYPE_CHECKING:
-    from gateway.service import Service
-
 #: Longest path of a Unix socket on Linux, bytes (unix(7)).
 _LONGEST_PATH = 107
 
 
-def create_app(service: "Service") -> FastAPI:
+def create_app(service: Service) -> FastAPI:
     """The API of one service."""
     app = FastAPI(title="Slimwire gateway", version=__version__, docs_url=None, redoc_url=None)
     registry = metrics.registry(service)
@@ -123,7 +121,7 @@ def create_app(service: "Service") -> FastAPI:
     return app
 
 
-def _device(service: "Service", eui: bytes, peer: Peer, now: float) -> dict[str, Any]:
+def _device(service: Service, eui: bytes, peer: Peer, now: float) -> dict[str, Any]:
     return {
         "device": eui.hex(),
         "name": peer.device.name,
@@ -158,7 +156,7 @@ class _Server(uvicorn.Server):
 class AdminServer:
     """Serves `create_app` on a Unix socket of mode 0660."""
 
-    def __init__(self, service: "Service", path: Path) -> None:
+    def __init__(self, service: Service, path: Path) -> None:
         self.path = path
         self._server = _Server(
             uvicorn.Config(

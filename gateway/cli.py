@@ -41,7 +41,7 @@ def run(
     """Admit frames from the radio, reassemble, and carry latents to the edge server and answers back."""
     import uvloop  # noqa: PLC0415  (these load only when the gateway runs)
 
-    from gateway import service  # noqa: PLC0415
+    from gateway import process  # noqa: PLC0415
     from gateway.settings import load  # noqa: PLC0415
     from security.chain import KeyedChain  # noqa: PLC0415
 
@@ -56,7 +56,7 @@ def run(
         admin=admin,
         pcap=pcap,
     )
-    uvloop.run(service.run(settings, verifier=KeyedChain()))
+    uvloop.run(process.run(settings, verifier=KeyedChain()))
 
 
 @app.command()

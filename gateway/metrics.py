@@ -2,22 +2,19 @@
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.service import Service
 from security.trust import Standing
-
-if TYPE_CHECKING:
-    from gateway.service import Service
 
 
 class ServiceCollector(Collector):
     """Reads one running service. Names and labels are stable."""
 
-    def __init__(self, service: "Service") -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     def collect(self) -> Iterable[Metric]:
@@ -58,7 +55,7 @@ class ServiceCollector(Collector):
         )
 
 
-def registry(service: "Service") -> CollectorRegistry:
+def registry(service: Service) -> CollectorRegistry:
     """A registry of its own per service, so that several can live in one process."""
     made = CollectorRegistry(auto_describe=False)
     made.register(ServiceCollector(service))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway import service, settings
+from gateway import process, settings
 from slimwire import log
 from slimwire.errors import SlimwireError
 from wire.message import FirstSlice
@@ -47,7 +47,7 @@ def main() -> None:
         for name in ("registry", "admin", "state"):
             if name in given:
                 given[name] = Path(given[name])
-        asyncio.run(service.run(settings.load(None, **given), verifier=PassThrough()))
+        asyncio.run(process.run(settings.load(None, **given), verifier=PassThrough()))
     except (SlimwireError, ValueError) as error:
         sys.exit(f"gateway: {error}")
 

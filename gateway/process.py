@@ -1,0 +1,84 @@
+"""One gateway process: the service, its admin interface, and a clean stop."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+
+from gateway.admin import AdminServer
+from gateway.enrolment import Enrolment
+from gateway.links.base import Link
+from gateway.links.pcap import PcapLink
+from gateway.links.zep import ZepLink
+from gateway.notify import notify
+from gateway.service import Service
+from gateway.settings import Settings
+from gateway.trust_file import NAME as TRUST_NAME
+from security.chain import ChainVerifier
+from security.trust import PredictiveTrust
+
+_log = logging.getLogger("gateway")
+
+
+async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
+    """Open registry and link as `settings` say.
+
+    Raises:
+        GatewayError: a registry, an address or a file cannot be used; says which, and what to do.
+    """
+    enrolment = Enrolment(settings.registry_file(), create=settings.registry is None)
+    link: Link = await ZepLink.open(settings.listen, settings.peer, channel=settings.channel)
+    try:
+        if settings.pcap is not None:
+            link = PcapLink(link, settings.pcap)
+        trust_file = settings.state_directory() / TRUST_NAME
+        return Service(settings, verifier, PredictiveTrust(), link, enrolment, trust_file=trust_file)
+    except BaseException:
+        link.close()
+        raise
+
+
+async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
+    """Run a gateway until SIGTERM or SIGINT.
+
+    Raises:
+        GatewayError: it cannot start; says why, and what to do.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = await open_service(settings, verifier)
+    admin = AdminServer(service, settings.admin_socket())
+    try:
+        await admin.start()
+        serving = asyncio.create_task(service.run())
+        stopping = asyncio.create_task(stop.wait())
+        _log.info(
+            "gateway %s, site %r: %d devices enrolled in %s; %s, edge server %s, admin socket %s",
+            service.receiver.gateway.hex(),
+            service.enrolment.registry.site,
+            len(service.receiver.peers),
+            service.enrolment.path,
+            service.link.description,
+            settings.edge,
+            admin.path,
+        )
+        notify("READY=1")
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1")
+        stopping.cancel()
+        if not serving.done():
+            serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        await admin.stop()
+        service.link.close()
+    _log.info(
+        "stopped after %.0f s: %d messages accepted, %d taken by the edge server, %d waiting are dropped",
+        service.uptime,
+        service.receiver.messages,
+        service.uplink.delivered,
+        len(service.uplink.queue),
+    )
