@@ -46,7 +46,7 @@ Feed = Callable[[bytes], bool]
 
 A, B = bytes.fromhex("0200000000000001"), bytes.fromhex("02000000000000fe")
 _ADDRESSES = (A, B, b"\0\1", None)
-_CONTEXTS = {0: iphc.Prefix(bytes.fromhex("20010db8") + bytes(12), 64), 1: iphc.Prefix(bytes(16), 128)}
+CONTEXTS = {0: iphc.Prefix(bytes.fromhex("20010db8") + bytes(12), 64), 1: iphc.Prefix(bytes(16), 128)}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _zep(data: bytes) -> None:
 def _iphc(data: bytes) -> None:
     flags = data[0] if data else 0
     size = None if flags < 0x80 else 40 + (flags << 3 & 0x3F8)
-    done = iphc.decompress(data[1:], _ADDRESSES[flags & 3], _ADDRESSES[flags >> 2 & 3], _CONTEXTS, size)
+    done = iphc.decompress(data[1:], _ADDRESSES[flags & 3], _ADDRESSES[flags >> 2 & 3], CONTEXTS, size)
     assert len(done.headers) + len(done.payload) <= iphc.MAX_HEADERS * 264 + len(data)
     header = ipv6.Ipv6Header.parse(done.headers)
     assert header == done.header
@@ -119,7 +119,7 @@ def _frag(data: bytes) -> None:
 
 def _lowpan(data: bytes) -> None:
     flags = data[0] if data else 0
-    found = lowpan.parse(data[1:], _ADDRESSES[flags & 3], _ADDRESSES[flags >> 2 & 3], _CONTEXTS)
+    found = lowpan.parse(data[1:], _ADDRESSES[flags & 3], _ADDRESSES[flags >> 2 & 3], CONTEXTS)
     if isinstance(found, lowpan.First):
         assert len(found.udp_payload_slice) <= found.payload_length <= ipv6.MTU - ipv6.UDP_OFFSET
     elif isinstance(found, lowpan.Next):
@@ -234,7 +234,7 @@ def _rfrag() -> Feed:
 def _dissect() -> Feed:
     """Frames of every link type into one dissector, as they are or as MAC payloads between few addresses."""
     # Few datagrams, so that its memory is at its bound soon.
-    dissector = dissect.Dissector(_CONTEXTS, max_datagrams=8)
+    dissector = dissect.Dissector(CONTEXTS, max_datagrams=8)
     now = 0
 
     def feed(data: bytes) -> bool:
