@@ -9,6 +9,7 @@ from lab.experiments.attack.attackers.injection import EarlyInjection
 from lab.experiments.attack.attackers.insider import Compromised, OnOff
 from lab.experiments.attack.defences import DEFENCES
 from lab.experiments.attack.defences.paper import THRESHOLD
+from lab.experiments.attack.defences.split_buffer import SLOT, SLOTS
 from lab.experiments.attack.formats import GATEWAY, Member, Secured
 from tests.lab.attack_kit import RNG, Bench, fragn, resequenced
 from wire import lowpan
@@ -75,26 +76,42 @@ def test_split_buffer_delivers_whatever_brings_its_own_chain():
     assert len(bench.delivered([bench.fmt.frame_of_stranger(source, p, RNG).frame for p in pieces])) == 1
 
 
+def test_split_buffer_has_slots_for_one_datagram_of_the_largest_size():
+    bench = Bench("split-buffer", devices=20)
+    assert bench.defence.bound == SLOTS * SLOT
+    firsts = [bench.frames(bench.message(), who)[0] for who in range(SLOTS)]
+    assert bench.refusals(firsts) == [None] * SLOTS
+    assert bench.defence.used == bench.defence.bound
+    assert Bench("split-buffer-large", devices=20).defence.bound > 30 * SLOTS * SLOT
+
+
 def test_split_buffer_evicts_the_datagram_that_keeps_it_waiting():
-    bench = Bench("split-buffer", devices=4, memory=5 * 110)
-    slow, steady, fresh = (bench.frames(bench.message(349), who) for who in range(3))
-    bench.give([slow[0]], now=0.00)
-    bench.give([slow[1]], now=0.02)
-    bench.give([steady[0]], now=1.00)
-    bench.give([steady[1]], now=1.02)
-    bench.give([steady[2]], now=1.04)
-    # All five slots are taken; the slow one has been silent for many of its usual gaps.
-    assert bench.refusals([steady[3]], now=1.06) == [None]
+    bench = Bench("split-buffer", devices=8)
+    slow = bench.frames(bench.message(349), 0)
+    steady = [bench.frames(bench.message(349), who) for who in range(1, 5)]
+    for n in range(2):
+        bench.give([slow[n]], now=0.02 * n)
+    for n in range(4):
+        bench.give([frames[n] for frames in steady], now=1.0 + 0.02 * n)
+    # All slots are taken; the slow one has been silent for many of its usual gaps.
+    assert bench.defence.used == bench.defence.bound
+    assert bench.refusals([steady[0][4]], now=1.08) == [None]
     assert bench.defence.counters["evicted"] == 1
-    assert bench.delivered([slow[2]], now=1.07) == []
-    # A newcomer has no behaviour yet: it does not push out a datagram in good standing.
-    bench = Bench("split-buffer", devices=4, memory=4 * 110)
-    bench.give([steady[0]], now=0.00)
-    bench.give([steady[1]], now=0.02)
-    bench.give([steady[2]], now=0.04)
-    bench.give([slow[0]], now=0.05)
-    assert bench.refusals([steady[3]], now=0.06) == [None]
-    assert bench.refusals([fresh[0]], now=0.07) == ["no-slot"]
+    assert bench.refusals([slow[2]], now=1.09) == ["no-datagram"]
+
+
+def test_split_buffer_does_not_evict_who_keeps_pace_for_a_newcomer():
+    bench = Bench("split-buffer", devices=8)
+    steady = [bench.frames(bench.message(349), who) for who in range(6)]
+    for n in range(3):
+        bench.give([frames[n] for frames in steady], now=0.02 * n)
+    assert bench.defence.used == bench.defence.bound
+    assert bench.refusals([bench.frames(bench.message(), 6)[0]], now=0.07) == ["no-slot"]
+    # One first fragment has no behaviour to speak of: the next newcomer takes its place.
+    bench = Bench("split-buffer", devices=20)
+    firsts = [bench.frames(bench.message(), who)[0] for who in range(SLOTS + 1)]
+    assert bench.refusals(firsts) == [None] * (SLOTS + 1)
+    assert bench.defence.counters["evicted"] == 1
 
 
 # The paper.

@@ -16,14 +16,14 @@ from slimwire.errors import SlimwireError
 
 
 def names(asked: str, known: dict[str, Any], what: str) -> list[str]:
-    """The names in a comma-separated list, in the order of the table; `all` is all of them.
+    """The names in a comma-separated list, in the order of the table; `all` is all but the extra ones.
 
     Raises:
         SlimwireError: one is not known.
     """
     wanted = [name.strip() for name in asked.split(",")]
     if wanted == ["all"]:
-        return list(known)
+        return [name for name, kind in known.items() if not getattr(kind, "extra", False)]
     for name in wanted:
         if name not in known:
             raise SlimwireError(

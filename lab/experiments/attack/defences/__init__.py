@@ -1,6 +1,7 @@
 """The defences, by the name they have on the command line, and what each asks of the air."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from lab.experiments.attack.defences.base import HARMLESS, Defence, Delivered, Fate, Settings
@@ -32,6 +33,8 @@ class Kind(NamedTuple):
     air: str
     fmt: Callable[[], Format]
     about: str
+    #: Left out of `all`: asked for by name.
+    extra: bool = False
 
 
 def _network() -> Format:
@@ -48,6 +51,13 @@ DEFENCES: dict[str, Kind] = {
     "none-contiki": Kind(Contiki, "plain", Plain, "Contiki-NG's: 2 contexts, 0.5 s, octets are counted"),
     "split-buffer": Kind(
         SplitBuffer, "content-chain", ContentChain, "Hummen's content chaining, eviction by behaviour"
+    ),
+    "split-buffer-large": Kind(
+        partial(SplitBuffer, large=True),
+        "content-chain",
+        ContentChain,
+        "the same with as much memory as Slimwire reserves (by name only)",
+        extra=True,
     ),
     "paper": Kind(
         Paper, "running-hash", RunningHash, "Predictive-CSM: unkeyed hash chain, trust by claimed address"

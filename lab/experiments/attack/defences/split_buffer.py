@@ -4,11 +4,11 @@ Content chaining: each fragment carries the hash of the next; one that is not th
 alone. The chain has no key, so a first fragment is anybody's to make; two first fragments under one name are
 followed side by side, each with the later fragments that it announced.
 
-Split buffer: memory is slots of one fragment each, taken as fragments come. When none is free, the datagram
-with the worst sending behaviour gives way, unless the newcomer's is worse. Behaviour is scored as in the
-public implementation for Contiki: a fragment at the datagram's usual pace (± 0.25 s) adds its share of the
-datagram in percent; one that is late or early halves the score for each usual gap that passed, and so does
-waiting.
+Split buffer: memory is slots of one fragment each, taken as fragments come; in the public implementation for
+Contiki as many as the largest datagram has fragments of 72 octets: 18 for 1280. When none is free, the
+datagram with the worst sending behaviour gives way, unless the newcomer's is worse. Behaviour is scored as
+there: a fragment at the datagram's usual pace (± 0.25 s) adds its share of the datagram in percent; one that
+is late or early halves the score for each usual gap that passed, and so does waiting.
 """
 
 from collections import Counter
@@ -28,6 +28,7 @@ from wire import lowpan
 from wire.ipv6 import MTU, UDP_OFFSET
 
 SLOT = 110
+SLOTS = 18
 TIMEOUT = 3.0
 WINDOW = 0.25
 _MOST_HALVINGS = 20
@@ -71,11 +72,15 @@ class _Datagram:
 
 
 class SplitBuffer:
-    """See the module. As many slots as fit the memory that Slimwire reserves."""
+    """See the module.
 
-    def __init__(self, settings: Settings, fmt: Format) -> None:
+    Args:
+        large: as many slots as fit the memory that Slimwire reserves, instead of 18.
+    """
+
+    def __init__(self, settings: Settings, fmt: Format, *, large: bool = False) -> None:
         self.counters: Counter[str] = Counter()
-        self._slots = settings.memory // SLOT
+        self._slots = settings.memory // SLOT if large else SLOTS
         self._fmt = fmt
         self._open: list[_Datagram] = []
 
