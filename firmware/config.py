@@ -4,12 +4,12 @@
      "root": "<64 hex digits>",
      "link": {"type": "zep", "host": "127.0.0.1", "port": 17754, "bind": 0, "channel": 26, "pan": "0x23f0"},
      "source": {"type": "file", "path": "camera.bin", "order": "order.bin"},
-     "period_ms": 300, "deadline_ms": 1000, "retries": 2, "log": "log.jsonl",
+     "period_ms": 300, "deadline_ms": 1000, "retries": 2, "log": "log.jsonl", "head": "auto",
      "wifi": {"ssid": "...", "key": "..."}}
 
 `log`, `source.order` and `wifi` may be missing; so may `period_ms` (300), `deadline_ms` (1000, how long to
 wait for an answer before the first retry), `retries` (2), `link.bind` (0: any port) and `link.gap_ms` (2,
-pause between two frames).
+pause between two frames), `head` ("auto"; "ram" keeps head.bin in memory, "flash" reads it while it runs).
 
 Used at start; then this module is dropped.
 """
@@ -59,6 +59,7 @@ def check(settings, path="device.json"):
         "deadline_ms": top.number("deadline_ms", 10, 60000, 1000),
         "retries": top.number("retries", 0, 15, 2),
         "log": top.text("log", ""),
+        "head": top.choice("head", ("ram", "flash", "auto"), "auto"),
         "link": {
             "host": link.text("host"),
             "port": link.number("port", 1, 65535, 17754),
@@ -124,6 +125,8 @@ class _Section:
             self._refuse(key, value, "text")
         return value
 
-    def choice(self, key, choices):
-        if self.get(key) not in choices:
-            self._refuse(key, self.get(key), "one of " + ", ".join(choices))
+    def choice(self, key, choices, default=None):
+        value = self._values.get(key, default)
+        if value not in choices:
+            self._refuse(key, value, "one of " + ", ".join(choices))
+        return value

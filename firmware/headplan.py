@@ -7,24 +7,31 @@ _CONV = const(0)
 _DEPTHWISE = const(1)
 _POINTWISE = const(2)
 _RECORD = const(12)
-_STEP = const(16)
+_STEP = const(21)
+_PIECE = const(512)  # bytes of weights to read at a time, where a layer can do with a part of them
 
 
-def lay_out(header, records, section, arena, plan):
+def lay_out(header, records, section, arena, plan, streamed, weights_at, at):
     """Fill the kernels' plan of a width: a layer's input lies at one end of the arena, its output at the
     other.
 
     Args:
+        section: the width's section, or as much of it as its channels take.
         arena: bytes that the arena has.
         plan: array of words for the image and for each layer, or None to learn the sizes.
+        streamed: whether each layer's requantisation, and piece by piece its weights, come to the start of a
+            buffer.
+        weights_at, at: where in the file the weights are, and the section.
 
     Returns:
-        bytes that the arena must have, words of sums, bytes of a row of patches, symbols of the latent.
+        bytes that the arena must have, words of sums, bytes of a row of patches, symbols of the latent, bytes
+        of the largest piece of weights.
     """
     height, width, channels, layers = header[5], header[6], header[7], header[9]
     tables = 2 + 2 * layers
-    need = sums = patch = base = size = row = 0
-    kind = stride = full = weights = 0
+    size = height * width * channels
+    need = sums = patch = base = row = 0
+    kind = stride = full = weights = each = rows = largest = 0
     for step in range(layers + 1):
         source, source_row, source_channels, source_size = base, row, channels, size
         if step:
@@ -39,6 +46,11 @@ def lay_out(header, records, section, arena, plan):
                 kind = 4
                 patch = max(patch, width * (9 * full + 3 & ~3))
             sums = max(sums, width)
+            each = full if kind == 1 else 9 * full  # bytes of an output channel's weights, or of all
+            rows = 1 if kind & 2 else channels
+            if kind == 3:
+                each *= channels
+            largest = max(largest, each, min(each * rows, _PIECE))
         row = width * channels
         before = after = framed = 0
         if step < layers and records[_RECORD * step] != _POINTWISE:
@@ -52,7 +64,8 @@ def lay_out(header, records, section, arena, plan):
             framed = before + 1
         size = before + height * row + after
         base = 0 if step & 1 else arena - size
-        if kind == 1 and step & 1:
+        pieces = streamed and rows > 1 and each * rows > _PIECE
+        if kind == 1 and step & 1 and not pieces:
             # Rows come in order, the output from the arena's start on: it may follow on the heels of the
             # input.
             first = source_size + before + width * channels
@@ -68,9 +81,9 @@ def lay_out(header, records, section, arena, plan):
                 source_row,
                 source_channels,
                 stride,
-                weights,
+                0 if streamed else weights,
                 full,
-                tables,
+                0 if streamed else tables,
                 base + before,
                 row,
                 channels,
@@ -79,9 +92,14 @@ def lay_out(header, records, section, arena, plan):
                 header[11] if last else 0,
                 header[10] - 1 if last else 255,
                 framed,
+                weights_at + weights,
+                each,
+                at + tables,
+                9 * channels,
+                max(1, _PIECE // each) if pieces else channels,
             ):
                 plan[p] = word
                 p += 1
         if step:
             tables += 9 * channels
-    return need, sums, patch, size
+    return need, sums, patch, size, largest

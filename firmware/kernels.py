@@ -3,7 +3,7 @@
 Activations are bytes 0..255 in (row, column, channel) order, weights int8 + 128 in bytes. Every layer
 computes `acc = sum(x * w) + bias` and requantises it as TFLite's reference kernels do (gemmlowp: saturating
 rounding doubling high multiplication by `mult`, then rounding division by 2^shift). What lies where stands
-in `plan`, an array of 16-bit words, 16 a step, whose order `headfile` and the names below agree on; `p` is a
+in `plan`, an array of 16-bit words, 21 a step, whose order `headplan` and the names below agree on; `p` is a
 step's first.
 
 Right in 32-bit integers, which is what boards have; a desktop's viper has 64 and would hide an overflow.
@@ -39,6 +39,9 @@ _WIDTH = const(12)
 _CENTER = const(13)
 _TOP = const(14)  # 255: ReLU, outputs 0..255; less: linear, output + centre limited to 0..top
 _BEFORE = const(15)  # 0: the output has no frame; else 1 + the bytes of zeros before it
+# For weights left in the file. 16: where in it the layer's weights are; 17: bytes of an output channel's, or
+# of all where they come whole; 18: where its requantisation is (first step: the coder tables); 19: bytes of
+# that; 20: output channels at a time.
 
 _DEPTHWISE = const(2)
 _PATCHED = const(4)
@@ -140,11 +143,13 @@ def window(x: ptr8, acc: int, out: ptr8, weights: ptr8, tables: ptr8, plan: ptr1
 
 
 @micropython.viper
-def pointwise(x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, plan: ptr16, p: int, y: int):
+def pointwise(
+    x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, plan: ptr16, p: int, y: int, some: int
+):
     """1x1 convolution: per pixel and output channel a multiple of 4 products of adjoining bytes.
 
     `sums`: scratch, one word per pixel of a row. `y`: of a PATCHED layer, the row that `x` holds the
-    patches of.
+    patches of. `some`: the output channels to compute, first + (end << 16); `w` starts with theirs.
     """
     plan = ptr16(int(plan) + 2 * p)
     channels = plan[_OUT_CH]
@@ -166,6 +171,8 @@ def pointwise(x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, 
         x_row = int(x) + plan[_IN]
         row = plan[_HEIGHT]
     odd = n & 4
+    last = some >> 16
+    some &= 0xFFFF
     while row:
         x = ptr8(x_row)
         column = 0
@@ -178,8 +185,8 @@ def pointwise(x: ptr8, w: ptr8, acc: int, out: ptr8, tables: ptr8, sums: ptr32, 
             sums[column] = acc << 7  # what weights + 128 add too much
             column += 1
         w_row = w_base
-        ch = 0
-        while ch < channels:
+        ch = some
+        while ch < last:
             tables = ptr8(t_base + ch * 4)
             ml = tables[0] | tables[1] << 8
             mh = tables[2] | tables[3] << 8

@@ -1,9 +1,9 @@
 """The uplink message: seal once, cut, tags, MAC (docs/protocol.md, section 2).
 
-A `Message` is one buffer that every message of the device is built in. What a counter sealed stays there
-until the next `seal`, so a retry sends the same bytes again.
+A `Message` is one buffer that every message of the device is built in. What a counter sealed stays there,
+so a retry sends the same bytes again.
 
-    message = Message(eui64, epoch, pad(k_frag_up), block_cipher(k_msg_up), uplink(...), room)
+    message = Message(eui64, epoch, pad(k_frag_up), block_cipher(k_msg_up), uplink(...), memory)
     length = encode_into(symbols, n, head, message.body)
     message.seal(counter, head.model_tag, width_index, report, length)
     for i in range(message.frames):
@@ -21,7 +21,8 @@ from .lowpan import frame as lowpan_frame
 _INNER = const(6)  # inner header
 _MAC = const(8)
 _FRONT = const(63)  # what the largest datagram, of 13 frames, has in front of its sealed bytes
-ROOM_MAX = PAYLOAD_MAX - _FRONT - _INNER - TAG
+AROUND = const(77)  # bytes of memory that a message takes besides its coded symbols: front, inner header, tag
+ROOM_MAX = PAYLOAD_MAX - AROUND
 
 
 def link_report(duration_ms, retries, queue, battery=0):
@@ -42,16 +43,18 @@ def tag_input(eui64, counter, i, offset, length, previous):
 class Message:
     """See the module. body: where to put coded symbols; sealed, frames: of the message sealed last."""
 
-    def __init__(self, eui64, epoch, key, encrypt, hop, room):
-        """room: bytes of coded symbols that a message may have, at most ROOM_MAX."""
+    def __init__(self, eui64, epoch, key, encrypt, hop, memory):
+        """memory: AROUND bytes, and as many as the coded symbols of a message may have, at most ROOM_MAX;
+        others' own while no message is sealed or sent.
+        """
         self._eui64 = eui64
         self._octet0 = 0x40 | (epoch & 3) << 2  # version 1, kind data
         self._key = key
         self._encrypt = encrypt
         self._header, self._words, self._covered = hop
-        self._buffer = memoryview(bytearray(_FRONT + _INNER + room + TAG))
+        self._buffer = memoryview(memory)
         self.body = self._buffer[_FRONT + _INNER : -TAG]
-        self.counter = self.frames = self._first = 0
+        self.counter = self.frames = self._first = self._sequence = 0
         self.sealed = self._payload = None
 
     def seal(self, counter, model_tag, width, report, length):
@@ -97,8 +100,13 @@ class Message:
         self._payload = payload
 
     def frame(self, i, out):
-        """Write frame i to `out` (FRAME_MAX bytes); its length. The same bytes whenever it is asked for."""
+        """Write frame i to `out` (FRAME_MAX bytes); its length.
+
+        Whenever it is asked for, the same bytes behind the next sequence number: a radio that drops what
+        repeats a sequence number must not take a retry for a duplicate.
+        """
         counter, first, header = self.counter, self._first, self._header
-        header[2] = (counter << 2) + i & 0xFF
+        header[2] = self._sequence
+        self._sequence = self._sequence + 1 & 0xFF
         offset = first + (i - 1) * SLICE_ROOM if i else 0
         return lowpan_frame(out, header, self._words, counter & 0xFFFF, self._payload, first, offset)

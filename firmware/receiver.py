@@ -11,7 +11,7 @@ One datagram at a time, in a buffer made once. What a frame can do:
 
 Every frame ends as `accepted` or as a reason in `rejected`; no input raises.
 
-    receiver = Receiver(eui64, gateway, epoch, pad(k_frag_dn), block_cipher(k_msg_dn), downlink(...))
+    receiver = Receiver(eui64, gateway, epoch, pad(k_frag_dn), block_cipher(k_msg_dn), downlink(...), memory)
     receiver.expect(counter)
     if receiver.on_frame(frame) == ANSWER: receiver.answer ...
 """
@@ -28,6 +28,7 @@ ANSWER = const(1)
 CUSTODY = const(2)
 _MAC = const(8)
 _SALT = const(8)
+ROOM = PAYLOAD_MAX + FRAME_MAX  # bytes of memory that a receiver works in
 
 
 class Receiver:
@@ -39,15 +40,17 @@ class Receiver:
     custody: after CUSTODY, its status: 0 committed, 1 already, 2 full, 3 revoked.
     """
 
-    def __init__(self, eui64, gateway, epoch, key, encrypt, hop):
+    def __init__(self, eui64, gateway, epoch, key, encrypt, hop, memory=None):
+        """memory: ROOM bytes, others' own whenever no reply is awaited; None: the receiver makes them."""
+        memory = memoryview(memory or bytearray(ROOM))
         self._eui64 = eui64
         self._gateway = gateway
         self._octet0 = 0x50 | (epoch & 3) << 2  # version 1, kind reply
         self._key = key
         self._encrypt = encrypt
         self._addresses, self._covered = hop
-        self._payload = memoryview(bytearray(PAYLOAD_MAX))
-        self._early = memoryview(bytearray(FRAME_MAX))
+        self._payload = memory[:PAYLOAD_MAX]
+        self._early = memory[PAYLOAD_MAX:ROOM]
         self._early_length = 0  # of the frame that waits for its first slice; 0 = none
         self._size = 0  # of the payload being collected; 0 = none
         self._first = self._m = self._stride = self._n = 0  # its cut

@@ -3,6 +3,8 @@
 import gc
 import sys
 
+_SCRATCH = 1357 + 1232 + 125  # receiver, largest message, frame: see `_messages`
+
 
 def forget(*names):
     """Drop modules of this package, so that the next collection frees them."""
@@ -31,11 +33,12 @@ def _load(root):
     return settings, keys
 
 
-def _head(path):
+def _head(path, mode):
+    """The head, with scratch memory for everything that is idle while it runs."""
     from firmware.head import Head, HeadError
 
     try:
-        head = Head(path)
+        head = Head(path, mode, _SCRATCH)
     except (HeadError, OSError) as error:
         from firmware.errors import refuse
 
@@ -45,24 +48,32 @@ def _head(path):
     return head
 
 
-def _messages(settings, keys, symbols):
-    """(message, receiver): what seals and cuts, what verifies and opens; symbols: the most of a latent."""
-    from firmware.receiver import Receiver
+def _messages(settings, keys, head):
+    """(message, receiver, frame): what seals and cuts, what verifies and opens, where a frame is made.
+
+    They work in the head's memory: a message begins once its symbols are there, and before the next image no
+    reply is awaited any more.
+    """
+    from firmware.receiver import ROOM, Receiver
 
     gc.collect()
     from firmware.ccm import block_cipher
     from firmware.hmac import pad
     from firmware.hop import downlink, uplink
-    from firmware.message import ROOM_MAX, Message
+    from firmware.lowpan import FRAME_MAX
+    from firmware.message import AROUND, ROOM_MAX, Message
 
     eui64, gateway, epoch = settings["eui64"], settings["gateway"], settings["epoch"]
     ends = eui64, gateway, settings["link"]["pan"]
-    room = min(ROOM_MAX, symbols * 3 // 4 + 4)
-    message = Message(eui64, epoch, pad(keys[0]), block_cipher(keys[2]), uplink(*ends), room)
-    receiver = Receiver(eui64, gateway, epoch, pad(keys[1]), block_cipher(keys[3]), downlink(*ends))
+    frame = ROOM + AROUND + min(ROOM_MAX, head.n_symbols * 3 // 4 + 4)
+    memory = head.scratch
+    message = Message(eui64, epoch, pad(keys[0]), block_cipher(keys[2]), uplink(*ends), memory[ROOM:frame])
+    receiver = Receiver(
+        eui64, gateway, epoch, pad(keys[1]), block_cipher(keys[3]), downlink(*ends), memory[:ROOM]
+    )
     Message.__init__ = Receiver.__init__ = None
     forget("hop")
-    return message, receiver
+    return message, receiver, memory[frame : frame + FRAME_MAX]
 
 
 def _link(settings, eui64):
@@ -84,49 +95,62 @@ def _source(settings, root, shape):
     return source
 
 
-def assemble(root):
-    """(agent, what to close at the end) for the directory `root`, which ends with a slash. Raises
-    SettingsError.
-
-    The order is that of a small heap: the largest modules, since compiling one takes several times its
-    size; what is dropped again; the head, whose pieces are the largest; then the rest. A class whose one
-    object is made loses its constructor.
-    """
-    for name in ("receiver", "agent"):
-        __import__("firmware." + name)
-        gc.collect()
-    settings, keys = _load(root)
-    head = _head(root + "head.bin")
-    message, receiver = _messages(settings, keys, head.n_symbols)
-    del keys
-    from firmware.agent import Agent
-
-    gc.collect()
-    link = _link(settings["link"], settings["eui64"])
-    source = _source(settings["source"], root, head.shape)
-
+def _storage(settings, root):
+    """(file of the log, what writes a line to it, counters)."""
     from firmware import ports
     from firmware.counter import Counter
-    from firmware.fallback import Fallback
 
     port = ports.find()
     port.connect(settings["wifi"])
     log, write = port.open_log(root + settings["log"]) if settings["log"] else (sys.stdout, sys.stdout.write)
     counters = Counter(root, port.flush)
+    Counter.__init__ = None
+    forget("ports.unix", "ports.esp32", "ports.rp2", "ports.wlan", "ports.littlefs", "ports")
+    return log, write, counters
+
+
+def _once(name, *args):
+    """Call a function of this module that is needed no more, and drop it."""
+    result = globals()[name](*args)
+    globals()[name] = None
+    gc.collect()
+    return result
+
+
+def assemble(root):
+    """(agent, what to close at the end) for the directory `root`, which ends with a slash. Raises
+    SettingsError.
+
+    The order is that of a small heap: what is dropped again; the head, whose pieces are the largest; then the
+    rest. A class whose one object is made loses its constructor, and this module what it has done with.
+    """
+    settings, keys = _once("_load", root)
+    log, write, counters = _once("_storage", settings, root)
+    head = _once("_head", root + "head.bin", settings["head"])
+    for name in ("receiver", "agent"):
+        __import__("firmware." + name)
+        gc.collect()
+    message, receiver, frame = _once("_messages", settings, keys, head)
+    del keys
+    link = _once("_link", settings["link"], settings["eui64"])
+    source = _once("_source", settings["source"], root, head.shape)
+    from firmware.agent import Agent
+    from firmware.fallback import Fallback
+
     fallback = Fallback(len(head.widths))
-    agent = Agent(head, source, link, message, receiver, counters, fallback, settings, write)
-    Agent.__init__ = Counter.__init__ = Fallback.__init__ = None
-    forget("ports.unix", "ports")
+    agent = Agent(head, source, link, message, receiver, frame, counters, fallback, settings, write)
+    Agent.__init__ = Fallback.__init__ = None
     agent.log(
         "start",
-        '"runtime":"%s %s","heap":%d,"heap_free":%d,"model":%d,"widths":[%s]'
+        '"runtime":"%s %s","heap":%d,"heap_free":%d,"head":"%s","model":%d,"widths":[%s]'
         % (
             sys.implementation.name,
             ".".join([str(part) for part in sys.implementation.version]),
             gc.mem_free() + gc.mem_alloc() if hasattr(gc, "mem_free") else 0,
             gc.mem_free() if hasattr(gc, "mem_free") else 0,
+            "flash" if head.file else "ram",
             head.model_tag,
             ",".join([str(width) for width in head.widths]),
         ),
     )
-    return agent, (source, link) if log is sys.stdout else (source, link, log)
+    return agent, (source, link, head) if log is sys.stdout else (source, link, head, log)

@@ -97,6 +97,13 @@ def ticks_diff(later, earlier):
     return later - earlier
 
 
+def read_at(file, at, buffer, n):
+    """Fill the first n bytes of `buffer` from byte `at` of the file; else OSError."""
+    file.seek(at)
+    if file.readinto(memoryview(buffer)[:n]) != n:
+        raise OSError("file became shorter")
+
+
 class aes:
     """cryptolib.aes in ECB mode, the only one used."""
 

@@ -2,9 +2,10 @@
 
 - `eui64`: the device's address on it; `mtu`: bytes a frame may have, without FCS; `gap_ms`: pause between
   two frames of a message (RFC 8930: give a forwarder time to pass one on before the next comes);
-- `async send(frame)`: hand one frame over; a link that loses it raises nothing, the agent retries messages;
+- `async send(frame)`: hand one frame over; one that the air loses raises nothing, the agent retries messages;
 - `async recv() -> frame`: the next frame, without its FCS; what is no frame is counted with
-  `reject(reason)`, an attribute that the agent sets;
+  `reject(reason)`, an attribute that the agent sets; where the link does not work, both raise OSError: the
+  agent counts it, waits, and goes on;
 - `close()`.
 
 `firmware.setup` opens the one that the settings name.

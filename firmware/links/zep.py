@@ -62,18 +62,12 @@ class ZepLink:
         buffer[_HEADER : _HEADER + n] = frame
         pack_into(">I", buffer, 17, self._sequence)
         pack_into("<H", buffer, _HEADER + n, fcs(frame, n))
-        try:
-            self._socket.send(memoryview(buffer)[: _HEADER + n + 2])
-        except OSError:
-            pass  # nobody there, or no room: the frame is lost, as on the air
+        self._socket.send(memoryview(buffer)[: _HEADER + n + 2])
 
     async def recv(self):
         while True:
             await readable(self._socket)
-            try:
-                data = memoryview(self._socket.recv(_LONGEST))
-            except OSError:
-                continue  # the peer was away when something was sent
+            data = memoryview(self._socket.recv(_LONGEST))
             n = len(data) - _HEADER - 2
             if n < 0:
                 reason = "truncated"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -81,7 +82,7 @@ def start(root: Path, seconds: float, heap: str | None, package: Path = REPOSITO
     return subprocess.Popen(
         command,
         cwd=package,
-        env={**os.environ, "MICROPYPATH": str(package)},
+        env={**os.environ, "MICROPYPATH": "."},  # as on a board, where it is /lib: paths are interned
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -114,11 +115,13 @@ class Hub:
 
     reply: Callable[[Hub, Arrived], list[bytes]] = lambda hub, message: hub.answer(message.counter)
     arrived: list[Arrived] = field(default_factory=list)
+    port: int = 0  # another than 0: it comes late, and may hear the end of a message first
 
     def __post_init__(self) -> None:
+        self._late = self.port != 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
+        self._socket.bind(("127.0.0.1", self.port))
+        self.port = self._socket.getsockname()[1]
         self.gateway_keys = derive_gateway(ROOT, DEVICE, EPOCH, SITE)
         self.edge_keys = derive_edge(ROOT, DEVICE, EPOCH)
         self.verifier = chain.KeyedChain()
@@ -131,8 +134,8 @@ class Hub:
     def close(self) -> None:
         self._socket.close()
 
-    def serve(self, process: subprocess.Popen[str], timeout: float = 60) -> str:
-        """Until the device ends; what it printed."""
+    def serve(self, process: subprocess.Popen[str], timeout: float = 60, messages: int | None = None) -> str:
+        """Until the device ends, by itself or by Ctrl-C after so many messages; what it printed."""
         end = time.monotonic() + timeout
         self._socket.settimeout(0.05)
         try:
@@ -147,6 +150,8 @@ class Hub:
                     self.arrived.append(message)
                     for frame in self.reply(self, message):
                         self.send(frame, peer)
+                    if len(self.arrived) == messages:
+                        process.send_signal(signal.SIGINT)
         finally:
             process.kill()
             output, _ = process.communicate()
@@ -166,6 +171,8 @@ class Hub:
         keys = self.gateway_keys
         addresses = (link_local(DEVICE), link_local(GATEWAY))
         if isinstance(part, lowpan.Next):
+            if self._first is None and self._late:
+                return None
             assert self._first is not None
             assert part.tag == datagram_tag(self._first.counter)
             assert part.datagram_size == self._first.payload_length + 48

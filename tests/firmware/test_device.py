@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 
 from firmware.build import compile_to
 from firmware.receiver import Receiver
-from tests.firmware.loopback import REPOSITORY, Arrived, Hub, log, start, write_device
+from models.head import Head as Reference
+from models.headfile import HeadFile
+from tests.firmware.loopback import REPOSITORY, Arrived, Hub, log, settings, start, write_device
 from tests.headgen import WIDTHS, random_head
 from wire import rans
 from wire.latent import LinkReport
@@ -80,24 +84,72 @@ def test_every_sample_arrives_as_logged_and_is_answered(tmp_path: Path, hub: Hub
         assert report.retries == 0
 
 
-@pytest.mark.parametrize(("heap", "compiled"), [("96k", False), ("88k", True)], ids=["sources", "mpy"])
-def test_the_shipped_bundle_runs_in_a_small_heap_and_leaves_it_flat(tmp_path: Path, hub: Hub, heap, compiled):
-    """The whole agent with the real head, at every width, and an answer of two frames each time."""
+@pytest.mark.parametrize(
+    ("heap", "compiled", "kept"), [("64k", True, "auto"), ("96k", False, "auto"), ("96k", True, "ram")]
+)
+def test_the_shipped_bundle_runs_in_a_small_heap_and_leaves_it_flat(
+    tmp_path: Path, hub: Hub, heap, compiled, kept
+):
+    """The whole agent with the real head, at every width, under forged answers, for 120 messages: what is
+    installed, in 64 KiB; from sources, or with the head in memory, in 96.
+    """
     data = (REPOSITORY / "models/bundles/fashion-mnist/head.bin").read_bytes()
     shape = (data[5], data[6], data[7])
     write_device(tmp_path, data, shape, hub.port)
+    (tmp_path / "device.json").write_text(json.dumps(settings(hub.port, period_ms=5, head=kept)))
     package = REPOSITORY
     if compiled:
         package = tmp_path / "lib"
         compile_to(package, "x64")
-    hub.reply = lambda hub, message: hub.answer(
-        message.counter, Answer(message.counter % 4, detail="a remark " * 11)
-    )
-    assert hub.serve(start(tmp_path, 2.5, heap, package)) == ""
+    forged = 0
+
+    def reply(hub: Hub, message: Arrived) -> list[bytes]:
+        nonlocal forged
+        answer = Answer(message.counter % 4, cls=message.counter, detail="a remark " * 11)
+        frames, lies = under_attack(hub, message.counter, answer)
+        forged += lies
+        return frames
+
+    hub.reply = reply
+    assert hub.serve(start(tmp_path, 60, heap, package), messages=120) == ""
     lines = log(tmp_path)
-    assert len(of(lines, "answer")) == len(of(lines, "sent")) >= 8
-    assert {line["w"] for line in of(lines, "sent")} == set(lines[0]["widths"])
-    assert lines[-1]["heap_free"] > 4000
+    sent, answers = of(lines, "sent"), of(lines, "answer")
+    assert lines[0]["head"] in {"64k-auto": ("flash",), "96k-auto": ("flash", "ram")}.get(
+        f"{heap}-{kept}", (kept,)
+    )
+    assert len(hub.arrived) == 120
+    assert len(answers) >= 119
+    assert all(answer["cls"] == answer["c"] for answer in answers)
+    assert {line["w"] for line in sent} == set(lines[0]["widths"])
+    counts = of(lines, "rx")[-1]
+    assert counts["accepted"] == 2 * len(answers)
+    assert sum(counts["rejected"].values()) >= forged * 0.9  # what came after the last answer may be unread
+    assert lines[-1]["e"] == "end"
+    assert lines[0]["heap_free"] - lines[-1]["heap_free"] < 3000
+    assert lines[-1]["heap_free"] > 4096
+    camera = np.frombuffer((tmp_path / "camera.bin").read_bytes()[12:], np.uint8).reshape(-1, *shape)
+    parsed = HeadFile.parse(data)
+    for line, message in zip(sent, hub.arrived, strict=True):
+        width = message.header.width
+        symbols = Reference(parsed).run(camera[line["img"]][None], width)[0]
+        assert np.array_equal(rans.decode(message.coded, parsed.widths[width].tables), symbols)
+
+
+def under_attack(hub: Hub, counter: int, answer: Answer) -> tuple[list[bytes], int]:
+    """The frames of an answer among every forgery of them that an attacker on the air can make, and how many
+    those are.
+    """
+    frames = hub.answer(counter, answer)
+    assert len(frames) >= 2
+    first, *rest = frames
+    lie = hub.answer(counter, Answer(0, cls=9999, detail="x" * len(answer.detail)))
+    stranger = hub.reply_frames(counter, bytes(range(150)), key=bytes(32))
+    flipped = [frame[:-1] + bytes((frame[-1] ^ 1,)) for frame in frames]
+    elsewhere = [frame[:5] + b"\x55" + frame[6:] for frame in frames]
+    bad = [*stranger, *flipped, *elsewhere, first[:-7], rest[0][:30], rest[0][:24]]
+    # Lies after the genuine first fragment carry the right tag, size and offset, yet the wrong bytes.
+    mixed = [*bad, first, *lie[1:], *reversed(rest[:-1]), *lie[1:], first, *rest[:-1], rest[-1], *frames]
+    return mixed, len(bad) + 2 * len(lie[1:])
 
 
 def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path: Path, hub: Hub, head):
@@ -119,7 +171,12 @@ def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path
         by_counter.setdefault(message.counter, []).append(message)
     assert [len(by_counter[counter]) for counter in (1, 2, 3)] == [1, 2, 3]
     for messages in by_counter.values():
-        assert all(message.frames == messages[0].frames for message in messages)
+        assert all(
+            [frame[3:-2] for frame in message.frames] == [frame[3:-2] for frame in messages[0].frames]
+            for message in messages
+        )
+    numbers = [frame[2] for message in hub.arrived for frame in message.frames]
+    assert numbers == [n & 0xFF for n in range(len(numbers))]
     assert [line["a"] for line in of(lines, "sent") if line["c"] == 3] == [0, 1, 2]
     assert [line["c"] for line in of(lines, "lost")] == [3]
     widths = {line["c"]: line["w"] for line in of(lines, "sent")}
@@ -127,6 +184,38 @@ def test_a_retry_repeats_the_frames_and_a_lost_message_narrows_the_next(tmp_path
     assert by_counter[3][0].header.report.retries == 1
     assert by_counter[4][0].header.report.retries == 2
     assert by_counter[4][0].header.report.duration_ms >= 200 + 400 + 800 - 16
+
+
+@pytest.mark.parametrize("heap", [HEAP, None], ids=["micropython", "cpython"])
+def test_a_link_that_fails_is_counted_and_does_not_end_the_agent(tmp_path: Path, hub: Hub, head, heap):
+    """Nobody listens at first, which the system tells the socket; then the gateway comes."""
+    hub.close()
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=50, retries=0)
+    process = start(tmp_path, 60, heap)
+    end = time.monotonic() + 30
+    while not (tmp_path / "log.jsonl").exists() or len(of(log(tmp_path), "lost")) < 4:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    late = Hub(port=hub.port)
+    try:
+        assert late.serve(process, messages=3) == ""
+    finally:
+        late.close()
+    lines = log(tmp_path)
+    assert of(lines, "rx")[-1]["link_errors"] >= 2
+    assert of(lines, "answer")
+    assert lines[-1]["e"] == "end"
+
+
+def test_what_was_received_is_reported_while_a_message_is_being_lost(tmp_path: Path, hub: Hub, head):
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=1600, retries=1)
+    hub.reply = lambda hub, message: [hub.answer(message.counter)[0][:-1]]
+    hub.serve(start(tmp_path, 1, HEAP))
+    lines = log(tmp_path)
+    events = [line["e"] for line in lines]
+    assert "rx" in events[: events.index("lost")]
+    assert of(lines, "rx")[0]["rejected"] == {"bad-mac": 2}
 
 
 def test_custody_stops_retries_but_not_the_wait(tmp_path: Path, hub: Hub, head):
@@ -159,17 +248,9 @@ def test_a_downlink_under_attack(tmp_path: Path, hub: Hub, head):
     def reply(hub: Hub, message: Arrived) -> list[bytes]:
         nonlocal forged
         answer = Answer(2, cls=message.counter, detail=details[: 100 + message.counter % 3 * 90])
-        frames = hub.answer(message.counter, answer)
-        assert len(frames) >= 2
-        first, *rest = frames
-        lie = hub.answer(message.counter, Answer(0, cls=9999, detail="x" * len(answer.detail)))
-        stranger = hub.reply_frames(message.counter, bytes(range(150)), key=bytes(32))
-        flipped = [frame[:-1] + bytes((frame[-1] ^ 1,)) for frame in frames]
-        elsewhere = [frame[:5] + b"\x55" + frame[6:] for frame in frames]
-        bad = [*stranger, *flipped, *elsewhere, first[:-7], rest[0][:30], rest[0][:24]]
-        forged += len(bad) + 2 * len(lie[1:])
-        # Lies after the genuine first fragment carry the right tag, size and offset, yet the wrong bytes.
-        return [*bad, first, *lie[1:], *reversed(rest[:-1]), *lie[1:], first, *rest[:-1], rest[-1], *frames]
+        frames, lies = under_attack(hub, message.counter, answer)
+        forged += lies
+        return frames
 
     hub.reply = reply
     hub.serve(start(tmp_path, 2.5, HEAP))

