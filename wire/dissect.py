@@ -7,8 +7,8 @@ Layers, outermost first. On the host's side: `ethernet`, `vlan`, `linux-cooked`,
 `zep`, `zep.ack`, `zep.hello`. On the radio's: `tap`, `802.15.4` and then, unless it is data, `802.15.4.ack`,
 `.beacon` or `.command`; `802.15.4.security`; `6lowpan.nalp` (not 6LoWPAN), `6lowpan.mesh`, `.bc0`, `.page`,
 `.esc`, `.hc1`, `.frag1`, `.fragn`, `.rfrag`, `.rfrag-ack`, `.ipv6` (uncompressed), `.iphc`, `.nhc-ext`,
-`.nhc-ipv6`, `.nhc-udp`. Last, on the frame that completes a datagram: `ipv6`, then `udp`, `tcp` or `icmpv6`,
-and `slimwire`.
+`.nhc-ipv6`, `.nhc-udp`, `.hc-udp`. Last, on the frame that completes a datagram: `ipv6`, then `udp`, `tcp`
+or `icmpv6`, and `slimwire`.
 
 Nothing a frame holds raises: an error is a text of the frame, after the layers that were understood. Reasons
 besides those of the formats: `linktype`, `tap`, `address-missing`, `frag-length`, `ipv6-length`, `ipv4`,
@@ -25,7 +25,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wire import context, iphc, message, pcap, zep
+from wire import context, hc1, iphc, message, pcap, zep
 from wire.errors import WireError
 from wire.frag import Frag1, FragN
 from wire.ieee802154 import FCS_SIZE, LONGEST_FRAME, FrameKind, MacFrame
@@ -273,14 +273,18 @@ class Dissector:
                 done = iphc.decompress(data, hop.src, hop.dst, {**_UNKNOWN, **contexts}, size)
             found.layers += ["6lowpan.nhc-" + name for name in done.nhc]
             return done.headers + done.payload
+        if dispatch == hc1.DISPATCH:
+            found.layers.append("6lowpan.hc1")
+            done = hc1.decompress(data, hop.src, hop.dst, size)
+            found.layers += ["6lowpan.hc-" + name for name in done.nhc]
+            return done.headers + done.payload
         if dispatch == 0x40:
             found.layers.append("6lowpan.esc")
-        elif dispatch == 0x42:
-            found.layers.append("6lowpan.hc1")
         elif dispatch >> 4 == 0x0F:
             found.layers.append("6lowpan.page")
         raise WireError(
-            "dispatch", f"dispatch 0x{dispatch:02x} isn't read here: expected IPHC (0x60..7f), 0x41 or FRAG"
+            "dispatch",
+            f"dispatch 0x{dispatch:02x} isn't read here: expected IPHC (0x60..7f), HC1, 0x41 or FRAG",
         )
 
     def _collect(

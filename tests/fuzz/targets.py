@@ -24,6 +24,7 @@ from wire import (
     dissect,
     eui64,
     frag,
+    hc1,
     iphc,
     ipv6,
     latent,
@@ -110,6 +111,14 @@ def _iphc(data: bytes) -> None:
     assert header == done.header
     if size is None:
         assert 40 + header.payload_length == len(done.headers) + len(done.payload)
+
+
+def _hc1(data: bytes) -> None:
+    flags = data[0] if data else 0
+    size = None if flags < 0x80 else 40 + (flags << 3 & 0x3F8)
+    done = hc1.decompress(data[1:], _ADDRESSES[flags & 3], _ADDRESSES[flags >> 2 & 3], size)
+    assert ipv6.Ipv6Header.parse(done.headers) == done.header
+    assert 40 + done.header.payload_length == (size or len(done.headers) + len(done.payload))
 
 
 def _frag(data: bytes) -> None:
@@ -336,6 +345,7 @@ TARGETS = {
         Target("ieee802154", _refusing(_ieee802154)),
         Target("zep", _refusing(_zep)),
         Target("iphc", _refusing(_iphc)),
+        Target("hc1", _refusing(_hc1)),
         Target("frag", _refusing(_frag)),
         Target("rfrag", _rfrag),
         Target("lowpan", _refusing(_lowpan)),

@@ -267,6 +267,29 @@ def _uncompressed() -> None:
     air.case("uncompressed-ipv6")
 
 
+def _hc1() -> None:
+    """HC1 and HC_UDP of RFC 4944, which RFC 6282 replaced; whole, in fragments, with half a byte left."""
+    air = Air()
+    checksum = udp_checksum(LA, LB, 0xF0B1, 0xF0B2, TEXT).to_bytes(2, "big")
+    air.say(h("42fbe04012") + checksum + TEXT)
+    air.whole(LA, LB, 48 + len(TEXT), TEXT)
+    air.say(h("42fa40") + udp(LA, LB, TEXT))  # UDP follows, in line
+    air.whole(LA, LB, 48 + len(TEXT), TEXT)
+    checksum = udp_checksum(LA, LB, 5683, 0xF0B2, TEXT).to_bytes(2, "big")
+    digits = "1633" + "2" + f"{8 + len(TEXT):04x}" + checksum.hex() + "0"
+    air.say(h("42fb" + "40" + "40" + digits) + TEXT)
+    air.whole(LA, LB, 48 + len(TEXT), TEXT)
+    g, x = h("20010db8000000000000000000000abc"), h("20010db8000000000000000000000def")
+    air.say(h("4200" + "40") + g + x + h("12" + "34567" + "3b" + "0"))
+    air.whole(g, x, 40, b"")
+    payload = bytes(range(200))
+    checksum = udp_checksum(LA, LB, 0xF0B1, 0xF0B2, payload).to_bytes(2, "big")
+    for part in frag.cut(h("42fbe04012") + checksum, 48, payload, 3, 96):
+        air.say(part)
+    air.whole(LA, LB, 248, payload)
+    air.case("hc1")
+
+
 def _mesh() -> None:
     """Mesh and BC0 headers in front: short, long and mixed addresses, deep hops, fragments over two hops."""
     air = Air()
@@ -386,6 +409,7 @@ _icmpv6()
 _extensions()
 _tunnels()
 _uncompressed()
+_hc1()
 _mesh()
 _versions()
 _interleaved()

@@ -101,7 +101,8 @@ def test_mesh_addresses_are_the_ones_that_count() -> None:
     ("payload", "reason"),
     [
         ("40", "dispatch"),
-        ("42fb", "dispatch"),
+        ("42fb", "truncated"),
+        ("42ff40", "hc1"),
         ("f180", "dispatch"),
         ("b10001", "truncated"),
         ("50", "truncated"),
