@@ -1,8 +1,8 @@
 """Start the device: `import firmware.main; firmware.main.run("/")` on a board, on Linux
 
-    micropython -X heapsize=96k -m firmware.main ROOT [SECONDS]
+    micropython -X heapsize=64k -m firmware.main ROOT [SECONDS]
 
-with MICROPYPATH naming the folder that holds firmware/.
+with MICROPYPATH naming the folder that holds firmware/, compiled (`firmware.build`); sources take 96k.
 
 ROOT holds device.json, head.bin, counter.a, counter.b and the source's files. Ends after SECONDS, or on
 Ctrl-C.

@@ -33,13 +33,24 @@ def head(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = F
     if json:
         print_json({"widths": widths})
         return
-    table = Table("width", "MAC", "viper µs", "plain µs", "numpy µs", "C -O2 µs", "plain/viper", "viper/C")
+    table = Table(
+        "width",
+        "MAC",
+        "viper µs",
+        "from file µs",
+        "plain µs",
+        "numpy µs",
+        "C -O2 µs",
+        "plain/viper",
+        "viper/C",
+    )
     for row in widths:
         viper, plain, c = row["viper_us"], row["plain_us"], row["c_us"]
         table.add_row(
             f"{row['width']:g}",
             f"{row['macs']:,}",
             f"{viper:.0f}",
+            f"{row['viper_flash_us']:.0f}",
             f"{plain:.0f}",
             f"{row['numpy_us']:.0f}",
             "-" if c is None else f"{c:.0f}",
@@ -58,11 +69,12 @@ def switch(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json =
     if json:
         print_json(result)
         return
-    stdout.print(
-        f"a switch takes {result['switch_us']} µs and {result['heap_bytes']} bytes of heap; "
-        f"loading a width's own head takes {result['reload_us']} µs, "
-        f"{result['reload_us'] / result['switch_us']:.0f} times as long"
-    )
+    for where, one in (("in memory", result), ("left in its file", result["flash"])):
+        stdout.print(
+            f"head {where}: a switch takes {one['switch_us']} µs and {one['heap_bytes']} bytes of heap, "
+            f"loading a width's own head takes {one['reload_us']} µs, "
+            f"{one['reload_us'] / one['switch_us']:.0f} times as long"
+        )
 
 
 @app.command()
@@ -99,6 +111,27 @@ def flood(
         f"{result.forged_accepted} accepted; {result.cpu_share:.0%} of a core; buffers at most "
         f"{result.peak_bytes:,} of {result.bound_bytes:,} bytes; resident memory grew by "
         f"{result.growth_bytes / 1024:.0f} KiB"
+    )
+
+
+@app.command()
+def control(
+    bundle: _BundleName = "fashion-mnist",
+    devices: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many are known.")] = 100_000,
+    seed: _Seed = 1,
+    json: _Json = False,
+) -> None:
+    """Width control on the edge server: time per answer, memory per device."""
+    from edge_server.tails import options_of  # noqa: PLC0415
+    from lab.bench.control import measure  # noqa: PLC0415
+
+    result = measure(options_of(_load(bundle)), devices, seed)
+    if json:
+        print_json(result)
+        return
+    stdout.print(
+        f"{result['us_per_answer']} µs an answer and {result['bytes_per_device']} bytes a device, "
+        f"with {result['devices']:,} devices"
     )
 
 

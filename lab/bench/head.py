@@ -23,7 +23,8 @@ from slimwire.errors import SlimwireError
 ROUNDS = 21
 _SOURCE = Path(__file__).with_name("head.c")
 # Short turns: a scheduler that takes the processor away spoils few of them.
-_REPETITIONS = {"viper": 5, "plain": 1, "numpy": 2, "c": 10}
+_REPETITIONS = {"viper": 5, "viper_flash": 5, "plain": 1, "numpy": 2, "c": 10}
+_RAM_HEAP = "96k"
 _PLAIN_HEAP = "256k"  # plain kernels are bytecode in the heap; viper's are not
 
 #: Runs an image `repetitions` times at a width: (microseconds a run, symbols).
@@ -37,8 +38,9 @@ def measure(head: HeadFile, image: npt.NDArray[np.uint8], rounds: int = ROUNDS) 
         image: (H, W, C) uint8.
 
     Returns:
-        for each width: `width`, `macs` and microseconds an image as `viper_us`, `plain_us` (the same
-        kernels without viper), `numpy_us` (the reference, batch of one) and `c_us` (None without a C
+        for each width: `width`, `macs` and microseconds an image as `viper_us` (the head in memory),
+        `viper_flash_us` (the head left in its file, here in the system's cache), `plain_us` (as `viper_us`,
+        the same kernels without viper), `numpy_us` (the reference, batch of one) and `c_us` (None without a C
         compiler).
 
     Raises:
@@ -50,10 +52,12 @@ def measure(head: HeadFile, image: npt.NDArray[np.uint8], rounds: int = ROUNDS) 
         (folder / "image").write_bytes(image.tobytes())
         write_firmware(folder)
         files = [str(folder / "head.bin"), str(folder / "image")]
-        viper = stack.enter_context(Worker("head.py", files))
-        plain = stack.enter_context(Worker("head.py", files, path=folder, heap=_PLAIN_HEAP))
+        viper = stack.enter_context(Worker("head.py", [*files, "ram"], heap=_RAM_HEAP))
+        flash = stack.enter_context(Worker("head.py", [*files, "flash"]))
+        plain = stack.enter_context(Worker("head.py", [*files, "ram"], path=folder, heap=_PLAIN_HEAP))
         runners: dict[str, _Runner | None] = {
             "viper": _micropython(viper),
+            "viper_flash": _micropython(flash),
             "plain": _micropython(plain),
             "numpy": _numpy(head, image),
             "c": _compiled(head, image, folder),

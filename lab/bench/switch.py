@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lab.bench.interpreter import Worker
+from lab.bench.interpreter import HEAP, Worker
 from models.headfile import CONV, DEPTHWISE, HeadFile, Layer
 
 ROUNDS = 15
+_HEAPS = {"ram": "96k", "flash": HEAP}
 _ORDER = 40
 
 
@@ -24,7 +25,9 @@ def measure(head: HeadFile, seed: int = 1, rounds: int = ROUNDS) -> dict[str, An
     Returns:
         `switch_us`: microseconds of `set_width`; `reload_us`: of opening, checking and allocating the head
         of a width from a file that has only that width, the mean of the widths; `heap_bytes`: what switches
-        leave allocated.
+        leave allocated; `flash`: the same three where the head is left in its file. A switch reads nothing
+        there either: the next run reads its width's weights as every run does (`viper_flash_us` of
+        `lab.bench.head` has that).
 
     Raises:
         SlimwireError: MicroPython is missing or failed.
@@ -36,8 +39,15 @@ def measure(head: HeadFile, seed: int = 1, rounds: int = ROUNDS) -> dict[str, An
         for index in range(len(head.widths)):
             files.append(Path(folder) / f"head{index}.bin")
             files[-1].write_bytes(single_width(head, index).emit())
-        with Worker("switch.py", [str(file) for file in files]) as worker:
-            samples = [tuple(map(float, worker.ask(order).split())) for _ in range(rounds)]
+        results = {}
+        for mode, memory in _HEAPS.items():
+            with Worker("switch.py", [mode, *map(str, files)], heap=memory) as worker:
+                samples = [tuple(map(float, worker.ask(order).split())) for _ in range(rounds)]
+            results[mode] = _figures(samples)
+    return results["ram"] | {"flash": results["flash"]}
+
+
+def _figures(samples: list[tuple[float, ...]]) -> dict[str, Any]:
     switch, reload, heap = zip(*samples, strict=True)
     return {
         "switch_us": round(statistics.median(switch), 3),

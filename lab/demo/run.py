@@ -37,7 +37,7 @@ _ASK_EVERY = 1.0
 _SHOWN_WIDTHS = 24
 _HOST = "127.0.0.1"
 #: Each device's heap. Words here are twice as long as a board's, so this stands for a smaller one there.
-_HEAP = "96k"
+_HEAP = "64k"
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,8 @@ class _Run:
         child = self._family.start("firmware", command, self._env, cwd=self._dir, ends=True)
         done = partial(_succeeded, child)
         self._family.wait_until(child, done, _START_SECONDS, "end of the firmware's compilation")
-        return [program, "-X", f"heapsize={_HEAP}"], {"MICROPYPATH": f"{library}:.frozen"}
+        # Relative, as short as a board's /lib: the paths of modules lie in the device's heap.
+        return [program, "-X", f"heapsize={_HEAP}"], {"MICROPYPATH": f"{library.name}:.frozen"}
 
     # Watching
 

@@ -28,7 +28,7 @@ def test_every_implementation_runs_the_head_at_every_width():
     assert [row["width"] for row in rows] == [0.25, 0.5, 0.75, 1.0]
     assert [row["macs"] for row in rows] == [HEAD.macs(index) for index in range(4)]
     for row in rows:
-        assert set(row) == {"width", "macs", "viper_us", "plain_us", "numpy_us", "c_us"}
+        assert set(row) == {"width", "macs", "viper_us", "viper_flash_us", "plain_us", "numpy_us", "c_us"}
         assert min(row["viper_us"], row["plain_us"], row["numpy_us"]) > 0
 
 
@@ -47,8 +47,9 @@ def test_without_a_compiler_the_column_is_empty_and_says_why(monkeypatch, capsys
 
 def test_a_switch_allocates_nothing_and_is_less_than_a_reload():
     result = switch.measure(HEAD, seed=3, rounds=2)
-    assert set(result) == {"switch_us", "reload_us", "heap_bytes"}
-    assert result["heap_bytes"] == 0
+    assert set(result) == {"switch_us", "reload_us", "heap_bytes", "flash"}
+    assert set(result["flash"]) == {"switch_us", "reload_us", "heap_bytes"}
+    assert result["heap_bytes"] == result["flash"]["heap_bytes"] == 0
 
 
 def test_a_head_of_one_width_gives_that_widths_symbols():
@@ -69,7 +70,7 @@ def test_plain_python_has_nothing_of_viper():
 
 def test_a_script_that_fails_is_an_error_that_says_how():
     with (
-        interpreter.Worker("head.py", ["/nonexistent", "/nonexistent"]) as worker,
+        interpreter.Worker("head.py", ["/nonexistent", "/nonexistent", "ram"]) as worker,
         pytest.raises(SlimwireError, match=r"MicroPython ended in head\.py: OSError"),
     ):
         worker.ask("0 1")

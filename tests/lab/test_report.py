@@ -19,7 +19,7 @@ def answer(counter, label, ms):
 
 def log(eui, *events):
     out = DeviceLog(eui)
-    out.add({"e": "start", "runtime": "micropython 1.29.0"})
+    out.add({"e": "start", "runtime": "micropython 1.29.0", "heap": 64768})
     for event in events:
         out.add(event)
     return out
@@ -55,6 +55,7 @@ def test_answers_are_counted_once_per_message_and_width():
     assert result["switches"] == 1
     assert result["latency_ms"] == {"p50": 50.0, "p99": 250.0}
     assert result["runtime"] == "micropython 1.29.0"
+    assert result["heap_kib"] == 64
 
 
 def test_custody_without_an_answer_is_lost_and_without_custody_nothing_is():

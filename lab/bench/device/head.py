@@ -2,7 +2,7 @@
 """On MicroPython: run a head at the width and as often as each line asks; answer microseconds a run and
 symbols.
 
-micropython head.py HEAD IMAGE      then lines "WIDTH REPETITIONS"
+micropython head.py HEAD IMAGE MODE      then lines "WIDTH REPETITIONS"; MODE: ram or flash
 """
 
 import gc
@@ -12,7 +12,7 @@ from binascii import hexlify
 
 from firmware.head import Head
 
-head = Head(sys.argv[1])
+head = Head(sys.argv[1], sys.argv[3])
 with open(sys.argv[2], "rb") as file:
     image = file.read()
 while True:

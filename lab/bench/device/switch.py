@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """On MicroPython: a width's change, and the loading of a model of its own for each width; one round a line.
 
-    micropython switch.py HEAD HEAD_OF_WIDTH_0 HEAD_OF_WIDTH_1 ...
+    micropython switch.py MODE HEAD HEAD_OF_WIDTH_0 HEAD_OF_WIDTH_1 ...       MODE: ram or flash
 
 A line holds the indices of the widths to switch to, one after another and over again. The answer is three
 numbers: microseconds of a set_width, microseconds of a Head(...) (the mean of the widths; freeing the one
@@ -41,22 +41,26 @@ def allocated(head, order):
 
 def reload(path):
     start = time.ticks_us()
-    Head(path)
-    return time.ticks_diff(time.ticks_us(), start)
+    loaded = Head(path, mode)
+    elapsed = time.ticks_diff(time.ticks_us(), start)
+    loaded.close()
+    return elapsed
 
 
+mode = sys.argv[1]
 while True:
     gc.collect()
     order = bytes(map(int, sys.stdin.readline().split()))
     if not order:
         break
     # Only small integers outlive a head: an object that lay behind it would split the memory for the next.
-    head = Head(sys.argv[1])
+    head = Head(sys.argv[2], mode)
     heap = allocated(head, order)
     switch = switches(head, order)
+    head.close()
     head = None
     total = 0
-    for path in sys.argv[2:]:
+    for path in sys.argv[3:]:
         gc.collect()
         total += reload(path)
-    print(switch / 1000, total / len(sys.argv[2:]), heap)
+    print(switch / 1000, total / len(sys.argv[3:]), heap)
