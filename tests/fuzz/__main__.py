@@ -75,7 +75,8 @@ def _atheris(name: str, runs: int, seed: int) -> NoReturn:
     from tests.fuzz.watch import Figures, FindingError, Watch
 
     target = TARGETS[name]
-    watch = Watch(Figures(name, "atheris", seed), target.open(), runs, check_rss=False)
+    figures = Figures(name, "atheris", seed)
+    watch = Watch(figures, target.open(), runs, check_rss=False, check_blocks=not target.arrays)
 
     def one(data: bytes) -> None:
         try:
