@@ -26,8 +26,8 @@ def attack_table(attack: str, rows: list[dict[str, Any]], comparisons: list[Comp
     """The rows of one attack.
 
     Columns: delivery, attacked and of the control; forged fragments in delivered datagrams; peak of the
-    buffer in bytes; mJ per delivered datagram; least trust of a device, attacked and of the control; share
-    of legitimate fragments refused; and how it compares with Slimwire.
+    buffer in bytes; mJ per delivered datagram; least trust of a device, attacked and of the control; and how
+    it compares with Slimwire.
     """
     table = Table(
         Column("defence", no_wrap=True),
@@ -36,7 +36,6 @@ def attack_table(attack: str, rows: list[dict[str, Any]], comparisons: list[Comp
         Column("peak B", justify="right", no_wrap=True),
         Column("mJ", justify="right", no_wrap=True),
         Column("trust", no_wrap=True),
-        Column("refused", justify="right", no_wrap=True),
         "beside slimwire",
         title=f"{attack}: {ATTACKS[attack].about}",
         title_justify="left",
@@ -53,7 +52,6 @@ def attack_table(attack: str, rows: list[dict[str, Any]], comparisons: list[Comp
             f"{row['buffer_peak_bytes']:,}",
             f"{row['energy_mj_per_delivered']:.2f}",
             "-" if least is None or control is None else f"{least:.2f} {control:.2f}",
-            f"{row['false_reject']:.2%}",
             words.get(row["defence"], ""),
         )
     return table
