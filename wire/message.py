@@ -107,11 +107,13 @@ class FirstSlice:
         fragmented: F.
         attempt, n, step: of the manifest; 0 without one. `step` is in units of 8 bytes.
         header_length: m. `sealed_start` is m + 8.
+        cut_problem: why the cut does not follow from P, P0, n and step; None if it does.
     """
 
     __slots__ = (
         "attempt",
         "counter",
+        "cut_problem",
         "data",
         "epoch2",
         "fragmented",
@@ -156,6 +158,7 @@ class FirstSlice:
                 "truncated",
                 f"a first slice has {size} bytes, expected {self.sealed_start} to {payload_length}",
             )
+        self.cut_problem = self._cut_problem()
 
     @classmethod
     def parse(cls, data: bytes, payload_length: int) -> "FirstSlice":
@@ -197,9 +200,7 @@ class FirstSlice:
             raise WireError("bad-manifest", problem)
         return tuple(self.slice_at(i) for i in range(1, self.n + 1))
 
-    @property
-    def cut_problem(self) -> str | None:
-        """Why the cut does not follow from P, P0, n and step; None if it does."""
+    def _cut_problem(self) -> str | None:
         first, total, stride = len(self.data), self.payload_length, 8 * self.step
         if not self.fragmented:
             return None
