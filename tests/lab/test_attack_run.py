@@ -7,13 +7,15 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from lab.attacks.pass_through import PassThrough
 from lab.cli import app
 from lab.experiments.attack import compare as compare_module
 from lab.experiments.attack import run
-from lab.experiments.attack.air import Plan, Reception, Recording
+from lab.experiments.attack.air import Plan, Reception, Recording, simulate
 from lab.experiments.attack.attackers import ATTACKS
 from lab.experiments.attack.compare import compare, difference, wilson
 from lab.experiments.attack.defences import DEFENCES, Settings, memory_for
+from lab.experiments.attack.defences.slimwire import Slimwire
 from lab.experiments.attack.formats import Manifest, Member, Message, Plain, Sent
 from lab.experiments.attack.judge import play
 from lab.experiments.attack.plot import draw
@@ -144,6 +146,17 @@ def judge(defence, *receptions, messages, attacked=True):
     kind = DEFENCES[defence]
     target = kind.make(Settings([Member(1)], memory_for(1), 60.0), kind.fmt())
     return play(recording(*receptions, messages=messages), target, attacked=attacked)
+
+
+def test_without_the_chain_forgeries_are_delivered_and_counted():
+    plan = Plan(devices=12, rate=0.5, seconds=30.0)
+    air = simulate(plan, Manifest(), ATTACKS["early-injection"])
+    settings = Settings(air.members, memory_for(12), 60.0)
+    unlocked = play(air, Slimwire(settings, Manifest(), PassThrough()), attacked=True)
+    locked = play(air, Slimwire(settings, Manifest()), attacked=True)
+    assert unlocked.forged_accepted > 10
+    assert unlocked.delivered < 0.7 * locked.delivered
+    assert locked.forged_accepted == 0
 
 
 def test_the_control_discards_what_the_attacker_sent():

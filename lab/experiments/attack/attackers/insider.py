@@ -8,7 +8,6 @@ import hmac
 from lab.experiments.attack.attackers.base import Attack, Heard, Scene
 from lab.experiments.attack.formats import GATEWAY, Manifest, Member, Message, Secured
 from lab.experiments.attack.radio import Sent
-from security import chain
 from wire import eui64, frag, lowpan
 from wire.ipv6 import UDP_OFFSET
 from wire.message import PORT, FirstSlice, Kind, datagram_tag, emit_header, mac_input, octet0
@@ -44,13 +43,6 @@ class Insider(Attack):
         covered = mac_input(eui64.link_local(eui), eui64.link_local(GATEWAY), PORT, PORT, first)
         mac = hmac.digest(self.member.keys.frag_up, covered, "sha256")[:8]
         data = header + mac + blank[len(header) + 8 :]
-        assert chain.KeyedChain().verify_first(
-            self.member.keys.frag_up,
-            (eui64.link_local(eui), eui64.link_local(GATEWAY)),
-            (PORT, PORT),
-            1000,
-            FirstSlice.parse(data, 1000),
-        )
         pieces = self.fmt.carry(eui, [data, bytes(1000 - size)], datagram_tag(self._counter))
         return [self.fmt.frame(self.member, pieces[0])]
 

@@ -11,7 +11,7 @@ from gateway.reasons import Reason
 from gateway.receiver import Accepted, Kept, Receiver, Rejected, Verified
 from lab.experiments.attack.defences.base import Delivered, Fate, Settings
 from lab.experiments.attack.formats import GATEWAY, SITE, Format
-from security.chain import KeyedChain
+from security.chain import ChainVerifier, KeyedChain
 from security.registry import Device, GatewayRegistry
 from security.trust import Cause, PredictiveTrust
 from wire import ieee802154
@@ -29,16 +29,20 @@ def memory_for(devices: int) -> int:
 
 
 class Slimwire:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, settings: Settings, fmt: Format) -> None:
+    Args:
+        verifier: replaces the keyed chain: a control for the judge.
+    """
+
+    def __init__(self, settings: Settings, fmt: Format, verifier: ChainVerifier | None = None) -> None:
         devices = {
             member.eui: Device(member.eui, f"device {member.number}", {0: member.keys})
             for member in settings.members
         }
         self._receiver = Receiver(
             GatewayRegistry(GATEWAY, SITE, devices=devices),
-            KeyedChain(),
+            verifier or KeyedChain(),
             PredictiveTrust(),
             Limits(memory=settings.memory, timeout=settings.timeout),
         )
