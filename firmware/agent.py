@@ -163,22 +163,26 @@ class Agent:
         while True:
             try:
                 event = receiver.on_frame(await self._link.recv())
+                pause = _PAUSE_MS
+                if event == ANSWER:
+                    self._on_answer()
+                elif event:
+                    self._on_custody()
             except OSError:
                 self._link_errors += 1
                 await asyncio.sleep(pause / 1000)
                 pause = min(2 * pause, _PAUSE_MAX_MS)
-                continue
             except MemoryError:
-                receiver.reject("no-memory")  # no room for a moment: the frame is lost, not the task
-                continue
-            pause = _PAUSE_MS
-            if event == ANSWER:
-                self._on_answer()
-            elif event:
-                self._took()
-                self._custody = self._custody or receiver.custody < 2
-                status = ("committed", "already", "full", "revoked")[min(receiver.custody, 3)]
-                self.log("custody", '"c":%d,"status":"%s"' % (self._message.counter, status))
+                receiver.reject(
+                    "no-memory"
+                )  # for a moment there is no room: this frame is lost, not the task
+
+    def _on_custody(self):
+        self._took()
+        custody = self._receiver.custody
+        self._custody = self._custody or custody < 2
+        status = ("committed", "already", "full", "revoked")[min(custody, 3)]
+        self.log("custody", '"c":%d,"status":"%s"' % (self._message.counter, status))
 
     def _on_answer(self):
         width, status, cls, confidence, _, detail = self._receiver.answer
