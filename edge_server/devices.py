@@ -19,7 +19,8 @@ class DeviceLog:
         counter: its counter; `epoch` its key epoch.
         width: width it was made at, e.g. 0.5; None where the model is unknown.
         next_width: width the device was told to use next; None before the first answer.
-        frames: frames it took on the air.
+        frames: frames it took on the air; `coded` bytes of symbols in them.
+        index: of its width in its model; `waited` seconds it waited in this server.
         report: what the device reported in it.
         heard_at: when it came, Unix time.
         answered: messages answered since this server started.
@@ -28,6 +29,9 @@ class DeviceLog:
     counter: int
     epoch: int
     frames: int
+    coded: int
+    index: int
+    waited: float
     report: LinkReport
     heard_at: float
     width: float | None = None
@@ -65,6 +69,9 @@ class Devices:
         counter: int,
         *,
         frames: int,
+        coded: int = 0,
+        index: int = -1,
+        waited: float = 0.0,
         report: LinkReport,
         now: float,
         unix_time: float,
@@ -76,12 +83,21 @@ class Devices:
         than the newest says nothing.
 
         Args:
-            frames: of this message. now: s, the controller's clock. unix_time: s, for people.
+            frames, coded, index, waited: of this message, as in `DeviceLog`.
+            now: s, the controller's clock. unix_time: s, for people.
         """
         last = self._logs.get(device)
         if last is None or epoch != last.epoch:
             self._logs[device] = DeviceLog(
-                counter, epoch, frames, report, unix_time, answered=last.answered if last else 0
+                counter,
+                epoch,
+                frames,
+                coded,
+                index,
+                waited,
+                report,
+                unix_time,
+                answered=last.answered if last else 0,
             )
             return []
         gap = counter - last.counter - 1
@@ -89,8 +105,20 @@ class Devices:
             return []
         samples = []
         if 0 < gap <= MAX_GAP:
-            samples = [Sample(now, inf, last.frames)] * gap
+            samples = [Sample(now, inf, last.frames, battery=report.battery)] * gap
         elif gap == 0 and report.duration_ms:
-            samples = [Sample(now, report.duration_ms / 1000, last.frames, report.retries)]
-        last.counter, last.frames, last.report, last.heard_at = counter, frames, report, unix_time
+            samples = [
+                Sample(
+                    now,
+                    report.duration_ms / 1000,
+                    last.frames,
+                    report.retries,
+                    last.coded,
+                    last.waited,
+                    last.index,
+                    report.battery,
+                )
+            ]
+        last.counter, last.frames, last.coded, last.index = counter, frames, coded, index
+        last.waited, last.report, last.heard_at = waited, report, unix_time
         return samples

@@ -69,16 +69,21 @@ class Ingest:
         #: Widths told to devices, since the start.
         self.widths: Counter[str] = Counter()
         self._detail = detail
+        self._waited = 0.0
 
-    def batch(self, items: Sequence[IngestItem], now: float, unix_time: float) -> list[AnswerItem]:
+    def batch(
+        self, items: Sequence[IngestItem], now: float, unix_time: float, waited: float = 0.0
+    ) -> list[AnswerItem]:
         """Answer a batch, in its order.
 
         Args:
             items: as parsed from the request.
             now: s, monotonic: the controller's clock.
             unix_time: s, sent to devices in their answers.
+            waited: s since the batch came in: the server's queue.
         """
         self.enrolled.look(now)
+        self._waited = waited
         results: list[AnswerItem | None] = [None] * len(items)
         opened: list[_Opened] = []
         first: dict[tuple[bytes, int, int], int] = {}
@@ -205,6 +210,9 @@ class Ingest:
             one.epoch,
             one.item.counter,
             frames=frames(len(one.coded)),
+            coded=len(one.coded),
+            index=header.width,
+            waited=self._waited,
             report=header.report,
             now=now,
             unix_time=unix_time,
@@ -214,11 +222,12 @@ class Ingest:
 
     def _next_width(self, item: IngestItem, header: latent.InnerHeader, served: Served, now: float) -> int:
         """Ask the controller, and note what it says."""
-        choice = self.policy.choose(item.device, served.options, header.width, now, header.report.queue)
-        self.widths[f"{choice.width:g}"] += 1
-        used = served.options[header.width].width
-        self.devices.told(item.device, item.counter, width=used, next_width=choice.width)
-        return choice.index
+        options = served.options
+        index = self.policy.choose(item.device, options, header.width, now, header.report.queue, self._waited)
+        chosen = options[index].width
+        self.widths[f"{chosen:g}"] += 1
+        self.devices.told(item.device, item.counter, width=options[header.width].width, next_width=chosen)
+        return index
 
 
 def _verdict(item: IngestItem, verdict: Verdict, sealed: bytes = b"") -> AnswerItem:

@@ -37,7 +37,7 @@ class EdgeServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.enrolled = Enrolled(settings.registry)
-        self.tails = Tails(settings.bundles)
+        self.tails = Tails(settings.bundles, settings.device_mmac_per_s)
         policy = settings.width_policy()
         if isinstance(policy, FixedWidth):
             self._check_fixed(policy.width)
@@ -60,8 +60,9 @@ class EdgeServer:
             results = [AnswerItem(i.device, i.octet0, i.counter, Verdict.BUSY, b"") for i in items]
         else:
             self._waiting += 1
+            came = time.monotonic()
             try:
-                results = await self._in_worker(lambda: self._batch(items))
+                results = await self._in_worker(lambda: self._batch(items, came))
             finally:
                 self._waiting -= 1
         for result in results:
@@ -139,10 +140,10 @@ class EdgeServer:
         self.metrics.devices.set(len(self.ingest.devices))
         self.metrics.enrolled.set(len(self.enrolled))
 
-    def _batch(self, items: Sequence[IngestItem]) -> list[AnswerItem]:
+    def _batch(self, items: Sequence[IngestItem], came: float) -> list[AnswerItem]:
         start = time.monotonic()
         before = self.ingest.widths.copy()
-        results = self.ingest.batch(items, start, time.time())
+        results = self.ingest.batch(items, start, time.time(), start - came)
         for width, count in (self.ingest.widths - before).items():
             self.metrics.widths.labels(width).inc(count)
         self.metrics.batch_items.observe(len(items))

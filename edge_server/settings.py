@@ -4,21 +4,14 @@ Precedence: command line, environment (`SLIMWIRE_EDGE__PORT=9000`), TOML file, d
 default.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from edge_server.errors import EdgeError
 from edge_server.width import ChanceConstrained, FixedWidth, WidthPolicy
+from slimwire import settings
 
 _FIXED = "fixed-"
 ENVIRONMENT = "SLIMWIRE_EDGE__"
@@ -37,7 +30,27 @@ class Settings(BaseSettings):
     registry: Path | None = Field(None, description="edge-registry.json; none: no devices, images only")
     state: Path | None = Field(None, description="directory of replay intervals and answers; none: memory")
     policy: str = Field("slimwire", description="width control: slimwire, or fixed-<width>")
-    deadline_ms: int = Field(300, ge=1, le=600_000, description="first frame to answer, to count as on time")
+    deadline_ms: int = Field(
+        300,
+        ge=1,
+        le=600_000,
+        description="within which an answer is on time: from the sample where device_mmac_per_s is known, "
+        "else from the first frame",
+    )
+    device_mmac_per_s: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="million MAC/s of the devices' heads (slimwire bench head); 0: not known",
+    )
+    min_on_time: float = Field(0.0, ge=0, lt=1, description="on-time share wanted before accuracy counts")
+    duty_cycle: float = Field(1.0, gt=0, le=1, description="share of the time a device may send")
+    low_battery: int = Field(
+        0,
+        ge=0,
+        le=15,
+        description="reported battery (1 empty .. 15 full) from which on the cheapest width is used",
+    )
     answer_detail: bool = Field(False, description="send the class's name along in each answer")
     answers_kept: int = Field(256, ge=1, le=1_000_000, description="stored answers per device, for retries")
     waiting_batches: int = Field(64, ge=1, description="batches that may wait; more are told to try again")
@@ -56,41 +69,23 @@ class Settings(BaseSettings):
     def width_policy(self) -> WidthPolicy:
         """The controller that `policy` names."""
         width = _width_of(self.policy)
-        return ChanceConstrained(self.deadline_ms / 1000) if width is None else FixedWidth(width)
+        if width is not None:
+            return FixedWidth(width)
+        return ChanceConstrained(
+            self.deadline_ms / 1000,
+            min_on_time=self.min_on_time,
+            duty_cycle=self.duty_cycle,
+            low_battery=self.low_battery,
+        )
 
 
 def load(path: Path | None = None, **given: Any) -> Settings:
     """Settings from a TOML file, the environment, and `given` values (None: not given).
 
     Raises:
-        EdgeError: the file is missing or no TOML, a name is unknown, or a value is out of range.
+        SettingsError: the file is missing or no TOML, a name is unknown, or a value is out of range.
     """
-    source = f"the settings file {path}" if path else "the settings"
-
-    class FromFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
-
-    try:
-        if path is not None:
-            path.open("rb").close()
-        return FromFile(**{name: value for name, value in given.items() if value is not None})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EdgeError(
-            f"{source} cannot be read: {error}", expected="a TOML file with lines such as `port = 8080`"
-        ) from error
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
-        known = ", ".join(Settings.model_fields)
-        raise EdgeError(f"{source} cannot be used: " + "; ".join(lines), expected=f"only {known}") from error
+    return settings.load(Settings, path, given)
 
 
 def _width_of(policy: str) -> float | None:

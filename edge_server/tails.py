@@ -28,17 +28,34 @@ class Prediction:
     probabilities: npt.NDArray[np.float32]
 
 
-class Served:
-    """One bundle, ready: its tail has run once at every width. Not thread-safe: one worker thread."""
+def options_of(bundle: Bundle, device_mmac_per_s: float = 0.0) -> tuple[WidthOption, ...]:
+    """A bundle's widths as the controller sees them; million MAC/s of the devices' heads, 0: not known."""
+    return tuple(
+        WidthOption(
+            w["width"],
+            w["top1"],
+            max(1.0, w["frames"]["mean"]),
+            w["bytes"]["mean"],
+            w["macs"] / (device_mmac_per_s * 1e6) if device_mmac_per_s else 0.0,
+        )
+        for w in bundle.widths
+    )
 
-    def __init__(self, bundle: Bundle) -> None:
+
+class Served:
+    """One bundle, ready: its tail has run once at every width. Not thread-safe: one worker thread.
+
+    Args:
+        bundle: as loaded.
+        device_mmac_per_s: million MAC/s of the devices' heads, for width control; 0: not known.
+    """
+
+    def __init__(self, bundle: Bundle, device_mmac_per_s: float = 0.0) -> None:
         self.bundle = bundle
         self.headfile = bundle.headfile
         self.tables = [width.tables for width in bundle.headfile.widths]
         self.head = Head(bundle.headfile)
-        self.options = tuple(
-            WidthOption(w["width"], w["top1"], max(1.0, w["frames"]["mean"])) for w in bundle.widths
-        )
+        self.options = options_of(bundle, device_mmac_per_s)
         self._tail = bundle.tail()
         blank = [np.full(t.n, bundle.headfile.center, np.uint8) for t in self.tables]
         self.run(list(enumerate(blank)))
@@ -67,16 +84,17 @@ class Tails:
 
     Args:
         names: bundle names or paths; empty: every shipped one.
+        device_mmac_per_s: see `Served`.
 
     Raises:
         EdgeError: a bundle is unknown or bad, or two share a model tag.
     """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str] = (), device_mmac_per_s: float = 0.0) -> None:
         self._by_tag: dict[int, Served] = {}
         for name in names or shipped():
             try:
-                served = Served(Bundle.load(name))
+                served = Served(Bundle.load(name), device_mmac_per_s)
             except BundleError as error:
                 raise EdgeError(
                     f"the bundle {name!r} cannot be served: {error}",
