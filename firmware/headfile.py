@@ -18,7 +18,7 @@ _RECORD = const(12)  # bytes of a layer's record
 _MAX_OFFSET = const(0xFFFF)  # what a plan's word can say
 _STEP = const(21)  # words of a plan's step
 _TABLES_AT = const(18)  # in the first step: where in the file the coder tables are, and how many bytes
-_BESIDES = const(36 * 1024)  # bytes of heap for activations and the rest of the device
+_BESIDES = const(48 * 1024)  # bytes of heap for activations, the rest of the device, and to compile it
 
 
 class Pieces:
