@@ -10,7 +10,7 @@ datagram one frame of which was given up is given up: its other frames are not s
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lab.experiments.attack.clock import Clock
 from lab.experiments.attack.energy import Meter
@@ -274,15 +274,12 @@ class HonestSender:
 
 @dataclass(slots=True)
 class Budget:
-    """Airtime that a node may use: `share` of all time, `burst` s of it at once."""
+    """Airtime that a node may use: never more than `share` of all time so far, `burst` s of it at once."""
 
     share: float
     burst: float = 0.03
-    saved: float = field(init=False)
+    saved: float = 0.0
     at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.saved = self.burst
 
     def wait(self, seconds: float, now: float) -> float:
         """Seconds until `seconds` of airtime may be used; it is refilled up to `now`."""
