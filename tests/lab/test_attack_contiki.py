@@ -1,7 +1,14 @@
 """Contiki-NG's reassembly as its source has it: contexts, time-out, octets counted."""
 
-from lab.experiments.attack.defences.contiki import BUFFERS, CONTEXTS, FIRST_SIZE, TIMEOUT, Contiki
-from tests.lab.attack_kit import Bench, fragn, resequenced
+from lab.experiments.attack.defences.contiki import (
+    BUFFER_SIZE,
+    BUFFERS,
+    CONTEXTS,
+    FIRST_SIZE,
+    TIMEOUT,
+    Contiki,
+)
+from tests.lab.attack_kit import Bench, beyond, fragn, resequenced
 
 
 def test_a_datagram_arrives():
@@ -63,6 +70,21 @@ def test_twelve_buffers_and_a_thirteenth_fragment_is_dropped():
     fates = [bench.give([fragn(first, 96, b"q" * 8, seq=n)])[0].refused for n in range(BUFFERS + 1)]
     assert fates == [None] * BUFFERS + ["no-buffer"]
     assert bench.defence.used <= Contiki.bound
+
+
+def test_a_fragment_beyond_the_buffer_is_kept_and_counted_all_the_same():
+    bench = Bench("none-contiki")
+    message = bench.message(291 + 8)  # the last fragment brings 24 octets
+    first, *rest = bench.frames(message)
+    bench.give([first])
+    held = bench.defence.used
+    assert bench.refusals([beyond(first)]) == ["beyond-buffer"]
+    assert bench.defence.used == held + BUFFER_SIZE
+    assert bench.refusals([beyond(first)] * 2) == ["duplicate"] * 2  # by its sequence number
+    bench.give([resequenced(beyond(first), n) for n in (101, 102)])
+    # The three of them count for the last fragment's 24 octets: complete, with a gap.
+    assert bench.delivered(rest[:2]) == []
+    assert bench.defence.counters["bad-checksum"] == 1
 
 
 def test_the_mac_drops_a_senders_last_sequence_number_for_twenty_seconds():

@@ -101,10 +101,11 @@ class Contiki:
         context = found[0]
         if self._buffers >= BUFFERS and not self._expire(now, context):
             return self._refuse("no-buffer")
-        if part.offset + len(part.data) > MTU:
-            return self._refuse("beyond-datagram")
         context.parts.append((part.offset, part.data, number))
         context.reassembled += len(part.data)
+        if part.offset + len(part.data) > MTU:
+            # Noticed only once it is stored and counted.
+            return self._refuse("beyond-buffer", len(part.data))
         # The size is the one this fragment names.
         if context.reassembled < part.size:
             return Fate(len(part.data))
@@ -139,6 +140,6 @@ class Contiki:
             self._sequences.popitem(last=False)
         return last is not None and last[0] == sequence and now - last[1] <= _SEQUENCE_AGE
 
-    def _refuse(self, reason: str) -> Fate:
+    def _refuse(self, reason: str, stored: int = 0) -> Fate:
         self.counters[reason] += 1
-        return Fate(0, reason)
+        return Fate(stored, reason)
