@@ -21,7 +21,7 @@ BINS, BIN_LOW, BIN_STEP = 32, -1.5, 0.1
 #: What a device is believed to be before anything is measured: its errors are normal with this deviation, and
 #: this share of messages is lost.
 
-_PRIOR_SIGMA, _PRIOR_WEIGHT, _PRIOR_LOST = 0.5, 30.0, 0.03
+_PRIOR_SIGMA, _PRIOR_WEIGHT, _PRIOR_LOST = 0.35, 20.0, 0.03
 
 _HEAD = Struct("<dBBB")
 

@@ -46,6 +46,12 @@ def demo(
     pcap_legit: Annotated[Path | None, typer.Option(help="The same without the attacker's frames.")] = None,
     bundle: Annotated[str, typer.Option(help="A shipped bundle, or a bundle's directory.")] = _DEFAULT.bundle,
     trace: Annotated[str, typer.Option(help="A shipped trace, or a JSON or CSV file.")] = _DEFAULT.trace,
+    deadline_ms: Annotated[
+        int, typer.Option(min=1, max=60_000, help="First frame to answer, to count as on time.")
+    ] = _DEFAULT.deadline_ms,
+    policy: Annotated[
+        str, typer.Option(help="Width control: slimwire, or fixed-<width> of the bundle.")
+    ] = _DEFAULT.policy,
     verifier: Annotated[
         Verifier, typer.Option(help="chain; or pass-through, to see what happens without.")
     ] = Verifier.chain,
@@ -62,6 +68,8 @@ def demo(
         bundle=bundle,
         trace=trace,
         verifier=verifier.value,
+        deadline_ms=deadline_ms,
+        policy=policy,
         pcap=pcap,
         pcap_legit=pcap_legit,
     )

@@ -13,6 +13,9 @@ frames that were really transmitted, replays included; `sent_at_open`: those tra
 the last fragment of a genuine datagram of the same source, destination, size and tag. `downlink_accepted`:
 downlink fragments the devices accepted beyond the gateway's own ones that reached them, plus answers to
 messages that the gateway never delivered.
+
+`on_time`: messages answered within the deadline, of all sent. `utility`: mean over the messages sent of the
+bundle's own accuracy at their width where on time, else 0.
 """
 
 import json
@@ -91,6 +94,14 @@ class DeviceLog:
         elif kind == "end":
             self.ended = True
 
+    def hits(self, deadline_ms: float) -> list[tuple[int, bool]]:
+        """Of each message in the order sent: its width in thousandths, whether its answer came in time."""
+        late = {"ms": math.inf}
+        return [
+            (int(self.sent[c]["w"]), float(self.answers.get(c, late)["ms"]) <= deadline_ms)
+            for c in sorted(self.sent)
+        ]
+
     @property
     def switches(self) -> int:
         """How often the width changed from one message to the next."""
@@ -123,6 +134,7 @@ class LogReader:
 def build(
     *,
     seconds: float,
+    deadline_ms: float,
     logs: Sequence[DeviceLog],
     labels: Sequence[int],
     widths: Mapping[int, float],
@@ -135,6 +147,7 @@ def build(
 
     Args:
         seconds: how long the devices sent.
+        deadline_ms: from a message's first frame to its answer, to count as on time.
         logs: one per device, complete.
         labels: class of every image of the camera, by index.
         widths: the bundle's own top-1 (0..1) by width in thousandths.
@@ -153,6 +166,7 @@ def build(
     right = sum(ok for items in per.values() for _, ok in items)
     expected = sum(len(items) * widths[w] for w, items in per.items()) / answers if answers else 0.0
     low, high = binomial_interval(answers, expected, 0.99)
+    hits = [hit for log in logs for hit in log.hits(deadline_ms)]
     latencies = sorted(float(a["ms"]) for log in logs for a in log.answers.values())
     genuine = {(log.eui, counter, sealed) for log in logs for counter, sealed in log.sealed}
     known = {(d.device, d.counter) for d in delivered}
@@ -180,6 +194,9 @@ def build(
             for w, items in sorted(per.items())
         },
         "switches": sum(log.switches for log in logs),
+        "deadline_ms": deadline_ms,
+        "on_time": round(sum(hit for _, hit in hits) / len(hits), 4) if hits else 0.0,
+        "utility": round(sum(widths[w] * hit for w, hit in hits) / len(hits), 4) if hits else 0.0,
         "latency_ms": {"p50": _rank(latencies, 0.5), "p99": _rank(latencies, 0.99)},
         "fragments": {"accepted": accepted_fragments, "rejected": dict(sorted(rejected.items()))},
         "downlink": {
@@ -268,6 +285,11 @@ def table(result: Mapping[str, Any]) -> Table:
         out.add_row(
             "latency", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms at the 99th percentile"
         )
+    out.add_row(
+        "on time",
+        f"{result['on_time']:.1%} within {result['deadline_ms']:g} ms; with the widths' own accuracy, "
+        f"{result['utility']:.3f} right in time",
+    )
     out.add_row("fragments", f"{result['fragments']['accepted']} accepted by the gateway")
     for reason, count in result["fragments"]["rejected"].items():
         out.add_row("  refused", f"{count} {reason}")

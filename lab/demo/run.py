@@ -45,7 +45,7 @@ class Plan:
     """What to run. Rates in kb/s, times in ms unless said otherwise.
 
     `low`, `high` and `speed` rescale the trace (`lab.sim.trace`); `deadline_ms` is the edge server's, in
-    which answers count as on time; `pace` is the devices' own.
+    which answers count as on time, `policy` its width control; `pace` is the devices' own.
     """
 
     seconds: float = 30.0
@@ -61,6 +61,7 @@ class Plan:
     high: float = 250.0
     speed: float = 4.0
     deadline_ms: int = 300
+    policy: str = "slimwire"
     pace: Pace = field(default_factory=lambda: Pace(period_ms=250, deadline_ms=1000, retries=3, gap_ms=15))
     attack_rate: float = 32.0
 
@@ -80,6 +81,12 @@ def run(plan: Plan, view: View) -> dict[str, Any]:
         raise SlimwireError(
             str(error), remedy="name a bundle that ships, or a directory: --bundle"
         ) from error
+    known = ("slimwire", *(f"fixed-{item['width']:g}" for item in bundle.widths))
+    if plan.policy not in {*known, *(f"fixed-{item['width']:.1f}" for item in bundle.widths)}:
+        raise SlimwireError(
+            f"{plan.policy!r} is no policy for the bundle {bundle.name}",
+            expected="one of " + ", ".join(known),
+        )
     traces.load(plan.trace)
     directory = Path(tempfile.mkdtemp(prefix="slimwire-demo-"))
     keep = False
@@ -176,7 +183,7 @@ class _Run:
         child = self._python(
             "edge", "slimwire", "edge", "run", "--host", _HOST, "--port", str(port),
             "--bundle", str(self._bundle.path.resolve()), "--registry", str(self._dir / "edge-registry.json"),
-            "--deadline-ms", str(self._plan.deadline_ms),
+            "--deadline-ms", str(self._plan.deadline_ms), "--policy", self._plan.policy,
         )  # fmt: skip
         return child, f"http://{_HOST}:{port}"
 
@@ -310,6 +317,7 @@ class _Run:
                     last=classes[answers[last]["cls"]] if last is not None else "",
                     trust=self._trust.get(log.eui),
                     widths=[log.sent[c]["w"] for c in sorted(log.sent)[-_SHOWN_WIDTHS:]],
+                    hits=[hit for _, hit in log.hits(self._plan.deadline_ms)[-_SHOWN_WIDTHS - 1 : -1]],
                 )
             )
         genuine = {(log.eui, counter, sealed) for log in logs for counter, sealed in log.sealed}
@@ -330,6 +338,7 @@ class _Run:
             self._air.by_kind[line["kind"]] += self._forged.pop(line["sha"], 0)
         result = report.build(
             seconds=self._plan.seconds,
+            deadline_ms=self._plan.deadline_ms,
             logs=logs,
             labels=self._labels.tolist(),
             widths=self._widths,
@@ -344,6 +353,7 @@ class _Run:
             "seed": plan.seed,
             "bundle": f"{self._bundle.name} {self._bundle.info['version']}",
             "trace": plan.trace,
+            "policy": plan.policy,
             "verifier": plan.verifier,
         }
 

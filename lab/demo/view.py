@@ -23,7 +23,10 @@ _LINE_EVERY = 5.0
 
 @dataclass
 class Device:
-    """A device's state at a moment. `widths`: of its last messages, in thousandths, oldest first."""
+    """A device's state at a moment, its last messages oldest first.
+
+    `widths` in thousandths; `hits` whether each answer came within the deadline, but the newest's.
+    """
 
     name: str
     sent: int = 0
@@ -32,6 +35,7 @@ class Device:
     last: str = ""
     trust: float | None = None
     widths: Sequence[int] = ()
+    hits: Sequence[bool] = ()
 
 
 @dataclass
@@ -99,6 +103,7 @@ class LineView:
             f"{state.elapsed:5.1f}/{state.seconds:g} s  link {state.rate:3.0f} kb/s"
             f"  answers {sum(d.answers for d in state.devices)}/{sum(d.sent for d in state.devices)}"
             f"  widths {' '.join(f'{w / 1000:g}:{n}' for w, n in sorted(widths.items())) or '-'}"
+            f"  on time {_share(state)}"
             f"  forged {state.forged}  refused {sum(state.rejected.values())}"
         )
 
@@ -144,7 +149,21 @@ class LiveView:
     def _link(self, state: State) -> Text:
         top = max(*self._rates, 1.0)
         bars = "".join(_BARS[min(int(rate / top * len(_BARS)), len(_BARS) - 1)] for rate in self._rates)
-        return Text.assemble(("radio  ", "bold"), (bars, "cyan"), f"  {state.rate:.0f} kb/s")
+        return Text.assemble(
+            ("radio  ", "bold"), (bars, "cyan"), f"  {state.rate:.0f} kb/s  on time {_share(state)}"
+        )
+
+
+def _share(state: State) -> str:
+    """Of the devices' last messages, how many were answered in time."""
+    hits = [hit for device in state.devices for hit in device.hits]
+    return f"{sum(hits) / len(hits):.0%}" if hits else "-"
+
+
+def _hit(device: Device, place: int) -> bool | None:
+    """Whether the message shown at `place` was on time; None for the newest, which may yet be."""
+    missing = len(device.widths) - 1 - len(device.hits)
+    return device.hits[place - missing] if missing <= place < len(device.widths) - 1 else None
 
 
 def _devices(state: State) -> Table:
@@ -162,7 +181,13 @@ def _devices(state: State) -> Table:
     for device in state.devices:
         share = f"{device.right / device.answers:.0%}" if device.answers else "–"
         trust = "–" if device.trust is None else f"{device.trust:.2f}"
-        widths = "".join(_bar(state.all_widths, w) for w in device.widths)
+        colours = {True: "cyan", False: "red", None: "dim"}
+        widths = Text.assemble(
+            *(
+                (_bar(state.all_widths, w), colours[_hit(device, place)])
+                for place, w in enumerate(device.widths)
+            )
+        )
         out.add_row(
             device.name,
             str(device.sent),
@@ -170,10 +195,10 @@ def _devices(state: State) -> Table:
             share,
             device.last,
             trust,
-            f"[cyan]{widths}[/cyan]",
+            widths,
         )
     legend = "  ".join(f"{_bar(state.all_widths, w)} {w / 1000:g}" for w in state.all_widths)
-    out.caption = f"width {legend}"
+    out.caption = f"width {legend}; red: late"
     return out
 
 

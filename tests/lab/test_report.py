@@ -31,8 +31,8 @@ WIDTHS = {250: 0.8, 1000: 0.9}
 
 def build(logs, delivered=(), air=None):
     return report.build(
-        seconds=30, logs=logs, labels=LABELS, widths=WIDTHS, delivered=list(delivered), accepted_fragments=5,
-        rejected={"tag": 2}, air=air or Air(),
+        seconds=30, deadline_ms=300, logs=logs, labels=LABELS, widths=WIDTHS, delivered=list(delivered),
+        accepted_fragments=5, rejected={"tag": 2}, air=air or Air(),
     )  # fmt: skip
 
 
@@ -120,3 +120,14 @@ def test_a_line_that_is_still_being_written_waits(tmp_path):
         file.write(": 2}\n")
     assert list(reader.new()) == [{"a": 2}]
     assert list(reader.new()) == []
+
+
+def test_utility_counts_the_widths_own_accuracy_where_the_answer_came_in_time():
+    result = build(
+        [
+            log("aa", sent(1, 0, 250), answer(1, 0, 299.0), sent(2, 0, 250), answer(2, 0, 301.0)),
+            log("bb", sent(1, 0, 1000), answer(1, 0, 10.0), sent(2, 0, 1000)),
+        ]
+    )
+    assert (result["deadline_ms"], result["on_time"]) == (300, 0.5)
+    assert result["utility"] == pytest.approx((WIDTHS[250] + WIDTHS[1000]) / 4, abs=1e-4)
