@@ -139,6 +139,10 @@ _LOWPAN_REASONS = {
 }
 _MESSAGE_REASONS = {"bad-version": Reason.BAD_VERSION}
 
+#: Intervals of used counters kept per device and epoch. The edge server's record is exact; here a hostile
+#: device that scatters its counters must not make memory grow.
+_USED_INTERVALS = 256
+
 #: Sources that are not enrolled, remembered for the person who wants to enrol them.
 _STRANGERS = 64
 
@@ -236,7 +240,7 @@ class Receiver:
         """The edge server took this message: its counter is used from now on."""
         peer = self.peers.get(device)
         if peer is not None:
-            peer.used.setdefault(epoch, Intervals()).add(counter)
+            peer.used.setdefault(epoch, Intervals(_USED_INTERVALS)).add(counter)
 
     def on_frame(self, frame: bytes, now: float) -> list[Event]:
         """Take one frame, with its FCS, at monotonic time `now` (s, never falling). Never raises."""

@@ -12,13 +12,22 @@ from wire.message import MAX_COUNTER
 
 
 class Intervals:
-    """A set of counters 0..2**32-1 as sorted, disjoint, non-adjacent closed intervals."""
+    """A set of counters 0..2**32-1 as sorted, disjoint, non-adjacent closed intervals.
 
-    __slots__ = ("_ends", "_starts")
+    Args:
+        limit: at most so many intervals; None keeps the set exact whatever comes. Beyond it the two lowest
+            are joined, so that the counters between them count as used too: old messages may be refused, but
+            none is ever taken twice. Only a device that scatters its counters gets there.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_ends", "_limit", "_starts")
+
+    def __init__(self, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"a limit of {limit} intervals, expected at least 1")
         self._starts: list[int] = []
         self._ends: list[int] = []
+        self._limit = limit
 
     def add(self, counter: int) -> bool:
         """Put a counter in. True if it was new, False if it is a replay. Raises ValueError if no u32."""
@@ -40,6 +49,8 @@ class Intervals:
         else:
             starts.insert(at, counter)
             ends.insert(at, counter)
+            if self._limit is not None and len(starts) > self._limit:
+                del starts[1], ends[0]
         return True
 
     def __contains__(self, counter: int) -> bool:

@@ -291,8 +291,7 @@ def _receiver() -> Feed:
             heard += 1
             for frame in _air(nodes[flags >> 2 & 1], flags & 3, part):
                 for event in target.on_frame(frame, now):
-                    # The set of used counters is exact: it keeps every gap that a hostile device leaves.
-                    if isinstance(event, Accepted) and event.counter < 1024:
+                    if isinstance(event, Accepted):
                         target.mark_used(event.device, event.epoch, event.counter)
                     accepted |= not isinstance(event, Rejected)
             if heard % 16 == 0:

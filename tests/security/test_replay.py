@@ -65,6 +65,19 @@ def test_order_does_not_matter(wanted: set[int]) -> None:
     assert up == down
 
 
+@given(st.lists(st.integers(0, 200), max_size=120), st.integers(1, 5))
+def test_a_bounded_set_may_refuse_what_is_old_but_takes_nothing_twice(taken: list[int], limit: int) -> None:
+    bounded = Intervals(limit)
+    for counter in taken:
+        bounded.add(counter)
+        assert counter in bounded
+    assert len(list(bounded)) <= limit
+    assert set(taken) <= {counter for first, last in bounded for counter in range(first, last + 1)}
+    # Only the lowest interval may hold counters that were never taken.
+    for first, last in list(bounded)[1:]:
+        assert set(range(first, last + 1)) <= set(taken)
+
+
 @pytest.mark.parametrize("counter", [-1, 2**32])
 def test_only_32_bits_are_counters(counter: int) -> None:
     with pytest.raises(ValueError, match="counter"):
