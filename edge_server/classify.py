@@ -1,6 +1,5 @@
 """An image posted to the server, through the integer head, coder and tail that a device's sample takes."""
 
-import io
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from edge_server.errors import ImageError
 from edge_server.tails import Served
+from models.arrays import read_npy
 from models.evaluate import frames
 from wire import rans
 
@@ -74,7 +74,7 @@ def read_image(body: bytes, content_type: str, shape: tuple[int, int, int]) -> n
     elif channels == 1 and array.shape == (height, width):
         array = array[:, :, None]
     if array.shape != shape:
-        size = f"{array.size} bytes" if array.ndim == 1 else f"shape {array.shape}"
+        size = f"{array.size} values in one row" if array.ndim == 1 else f"shape {array.shape}"
         raise ImageError(f"the image has {size}", expected=expected)
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
         kind = array.dtype if array.dtype.kind not in "iu" else f"{array.min()}..{array.max()}"
@@ -130,6 +130,6 @@ def _from_json(body: bytes, expected: str) -> npt.NDArray[Any]:
 
 def _from_npy(body: bytes, expected: str) -> npt.NDArray[Any]:
     try:
-        return np.asarray(np.load(io.BytesIO(body), allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
+        return read_npy(body)
+    except ValueError as error:
         raise ImageError(f"the body is not a .npy file: {error}", expected=expected) from None

@@ -37,6 +37,13 @@ _FIELDS: dict[str, type] = {
     "widths": list,
     "training": dict,
 }
+#: What each width's entry says, and the least and most it can be.
+_FIGURES = (
+    (("macs",), 1, 1e12),
+    (("top1",), 0, 1),
+    (("bytes", "mean"), 0, 1280),
+    (("frames", "mean"), 1, 32),
+)
 
 
 def shipped() -> list[str]:
@@ -92,6 +99,11 @@ class Bundle:
         x, y = load_npz(self.path / self.info["camera"]["file"])
         if x.shape[1:] != self.headfile.input:
             raise BundleError(f"{self.path}: camera images are {x.shape[1:]}; expected {self.headfile.input}")
+        if y.min() < 0 or y.max() >= len(self.classes):
+            last = len(self.classes) - 1
+            raise BundleError(
+                f"{self.path}: camera labels go from {y.min()} to {y.max()}; expected 0 to {last}"
+            )
         return x, y
 
     def camera(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -140,6 +152,8 @@ def _checked_info(path: Path, raw: bytes) -> dict[str, Any]:
             raise BundleError(
                 f"{path}/bundle.json: {field!r} is {info.get(field)!r}; expected a {kind.__name__}"
             )
+    if not info["classes"] or not all(isinstance(name, str) for name in info["classes"]):
+        raise BundleError(f"{path}/bundle.json: 'classes' is {info['classes']!r}; expected a list of names")
     for part in ("head", "tail", "camera"):
         name, digest = info[part].get("file"), info[part].get("sha256")
         if not isinstance(name, str) or not isinstance(digest, str) or Path(name).name != name:
@@ -174,3 +188,18 @@ def _check_fit(path: Path, info: dict[str, Any], headfile: HeadFile) -> None:
         raise BundleError(
             f"{path}/bundle.json has figures for widths {found}; its head has {expected_widths}"
         )
+    for entry in info["widths"]:
+        _check_figures(path, entry)
+
+
+def _check_figures(path: Path, entry: dict[str, Any]) -> None:
+    """The measured figures of a width that others count on are there, and can be what they say."""
+    for names, low, high in _FIGURES:
+        value: Any = entry
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise BundleError(
+                f"{path}/bundle.json: {'.'.join(names)!r} of width {entry['width']} is {value!r}; "
+                f"expected a number from {low:g} to {high:g}"
+            )

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import os
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import read_npz
 from models.errors import BundleError
 
 Images = npt.NDArray[np.uint8]
@@ -87,15 +87,11 @@ def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
 def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
     """Reads ``x`` (N,H,W[,C]) uint8 and ``y`` (N,) of a ``.npz``; returns (N,H,W,C) and int64."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = {"x", "y"} - set(archive.files)
-            if missing:
-                raise BundleError(
-                    f"{path} lacks the array {min(missing)!r}; expected x (N,H,W[,C]) uint8 and y (N,)"
-                )
-            x, y = archive["x"], archive["y"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} can't be read as .npz ({error}); expected arrays x and y") from error
+        x, y = read_npz(path, "x", "y")
+    except ValueError as error:
+        raise BundleError(
+            f"{path} can't be read as .npz ({error}); expected x (N,H,W[,C]) uint8 and y (N,)"
+        ) from error
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
         raise BundleError(f"{path}: x is {x.dtype} {x.shape}; expected uint8 (N,H,W) or (N,H,W,C)")
     if y.ndim != 1 or len(y) != len(x) or y.dtype.kind not in "iu":

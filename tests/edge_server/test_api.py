@@ -127,6 +127,16 @@ def test_one_image_is_the_same_in_every_form(client, bundle, labels) -> None:
         (npy(np.zeros((8, 8), np.float32)), "application/octet-stream"),
         (npy(np.full((8, 8), 256)), "application/octet-stream"),
         (b"\x93NUMPY nothing", "application/octet-stream"),
+        (
+            npy(np.zeros((8, 8), np.uint8)).replace(b"(8, 8), }      ", b"(999999999999,"),
+            "application/octet-stream",
+        ),
+        (
+            npy(np.zeros((8, 8), np.uint8)).replace(b"(8, 8), }     ", b"(9999999999,)}"),
+            "application/octet-stream",
+        ),
+        (npy(np.zeros((8, 8), np.uint8)).replace(b"(8, 8), }", b"((((((8,8"), "application/octet-stream"),
+        (npy(np.zeros((8, 8), np.uint8)).replace(b"(8, 8)", b"([], 8"), "application/octet-stream"),
         (b"[[0, 1], [2]]", "application/json"),
         (b"[0.5]", "application/json"),
         (b"[" * 100_000, "application/json"),

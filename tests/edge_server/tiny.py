@@ -88,8 +88,20 @@ def write_bundle(directory: Path, name: str = "tiny", seed: int = 1) -> Path:
         "input": {"height": 8, "width": 8, "channels": 1},
         "latent": {"height": 4, "width": 4, "levels": LEVELS, "center": LEVELS // 2},
         "widths": [
-            {"width": 0.5, "top1": 0.8, "n": 24, "bytes": {"mean": 13.0}, "frames": {"mean": 1.0, "max": 1}},
-            {"width": 1.0, "top1": 0.9, "n": 24, "bytes": {"mean": 25.0}, "frames": {"mean": 3.0, "max": 3}},
+            {
+                "width": 0.5,
+                "macs": 900,
+                "top1": 0.8,
+                "bytes": {"mean": 13.0},
+                "frames": {"mean": 1.0, "max": 1},
+            },
+            {
+                "width": 1.0,
+                "macs": 3000,
+                "top1": 0.9,
+                "bytes": {"mean": 25.0},
+                "frames": {"mean": 3.0, "max": 3},
+            },
         ],
         "training": {"command": "none"},
     }

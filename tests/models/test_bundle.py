@@ -89,6 +89,18 @@ def test_damaged_truncated_and_missing_files_are_refused(copy, name):
         (lambda info: info["latent"].update(levels=8), "'latent' is .*; its head has"),
         (lambda info: info["widths"].pop(), "figures for widths .*; its head has"),
         (lambda info: info.update(widths=[1, 2, 3, 4]), "figures for widths"),
+        (
+            lambda info: info["classes"].__setitem__(3, None),
+            "'classes' is .*None.*; expected a list of names",
+        ),
+        (lambda info: info.update(classes=[]), r"'classes' is \[\]; expected a list of names"),
+        (lambda info: info["widths"][1].pop("top1"), "'top1' of width 0.5 is None; expected a number"),
+        (lambda info: info["widths"][1].update(top1=92.07), "'top1' of width 0.5 is 92.07; .* from 0 to 1"),
+        (lambda info: info["widths"][0].update(top1=True), "'top1' of width 0.25 is True"),
+        (lambda info: info["widths"][3].update(frames=2), "'frames.mean' of width 1.0 is None"),
+        (lambda info: info["widths"][3]["frames"].update(mean=0), "'frames.mean' of width 1.0 is 0"),
+        (lambda info: info["widths"][3]["bytes"].update(mean=float("nan")), "'bytes.mean' .* is nan"),
+        (lambda info: info["widths"][3].update(macs="many"), "'macs' of width 1.0 is 'many'"),
     ],
 )
 def test_a_bundle_json_that_is_wrong_or_does_not_fit_is_refused(copy, change, message):
@@ -124,6 +136,14 @@ def test_a_tail_for_other_classes_is_refused(copy):
     edit(copy, lambda info: info["classes"].pop())
     with pytest.raises(BundleError, match=r"expected \(N, 9\)"):
         Bundle.load(copy).tail()
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_camera_with_labels_of_no_class_is_refused(copy, tmp_path, label):
+    np.savez(tmp_path / "other.npz", x=np.zeros((2, 28, 28), np.uint8), y=np.array([0, label]))
+    replace_file(copy, "camera", (tmp_path / "other.npz").read_bytes())
+    with pytest.raises(BundleError, match=r"camera labels go from .*; expected 0 to 9"):
+        Bundle.load(copy).camera()
 
 
 def test_a_camera_of_another_shape_is_refused(copy, tmp_path):

@@ -3,7 +3,9 @@
 import dataclasses
 import gzip
 import hashlib
+import io
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -94,7 +96,49 @@ def test_a_npz_of_the_wrong_shape_is_refused(tmp_path, arrays, message):
         load_npz(tmp_path / "own.npz")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"no archive at all"])
+def archive(**members):
+    """A .npz whose members are these bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as out:
+        for name, content in members.items():
+            out.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def deflated_and_damaged():
+    """A compressed archive with a block of an unknown type in it."""
+    file = io.BytesIO()
+    np.savez_compressed(file, x=np.zeros((2, 4, 4), np.uint8), y=np.zeros(2, int))
+    content = bytearray(file.getvalue())
+    content[30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")] |= 6
+    return bytes(content)
+
+
+HUGE = npy(np.zeros((3, 28, 28), np.uint8)).replace(b"(3, 28, 28), }      ", b"(999999,9999,28), } ")
+UNCLOSED = npy(np.zeros(2, np.uint8)).replace(b"(2,), }", b"((((((", 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+        b"no archive at all",
+        npy(np.zeros((3, 4, 4), np.uint8)),
+        archive(x=b"hello", y=b"\x93NUMPY"),
+        archive(x=HUGE, y=HUGE),
+        archive(x=UNCLOSED, y=UNCLOSED),
+        deflated_and_damaged(),
+    ],
+    ids=["empty", "zip", "npy", "text", "one-array", "no-arrays", "huge", "unclosed", "deflate"],
+)
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     (tmp_path / "own.npz").write_bytes(content)
     with pytest.raises(BundleError, match=r"own\.npz can't be read as \.npz"):
