@@ -146,3 +146,22 @@ def _await_url(process: subprocess.Popen, log: Path) -> str:
         assert process.poll() is None, log.read_text()
         time.sleep(0.05)
     raise AssertionError(log.read_text())
+
+
+def test_what_the_settings_say_of_the_budget_reaches_the_controller() -> None:
+    from edge_server.width import Sample, WidthOption
+
+    options = (WidthOption(0.5, 0.8, 1.0), WidthOption(1.0, 0.9, 4.0))
+
+    def told(**given) -> int:
+        policy = load(**given).width_policy()
+        index = 0
+        for i in range(40):
+            policy.observe(b"device", Sample(i, 0.02, 1, option=0, battery=5))
+            index = policy.choose(b"device", options, index, i)
+        return index
+
+    assert told() == 1
+    assert told(duty_cycle=0.01) == 0
+    assert told(low_battery=5) == 0
+    assert told(low_battery=4) == 1

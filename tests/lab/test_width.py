@@ -245,3 +245,24 @@ def test_the_command_prints_the_rows_leaves_out_what_it_was_tuned_on_and_draws(t
     }
     assert {row["regime"] for row in out["regimes"]} == {"square"}
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_refuses_a_width_that_its_bundle_does_not_have() -> None:
+    from lab.demo.run import Plan as Demo
+    from lab.demo.run import run as demo
+    from lab.demo.view import make
+    from slimwire import output
+    from slimwire.errors import SlimwireError
+
+    with pytest.raises(SlimwireError, match=r"fixed-0\.3"):
+        demo(Demo(policy="fixed-0.3"), make(output.stderr))
+
+
+def test_the_cost_of_control_is_measured_per_answer_and_device() -> None:
+    from edge_server.tails import options_of
+    from lab.bench.control import measure
+
+    found = measure(options_of(Bundle.load("fashion-mnist")), 500, 1)
+    assert found["devices"] == 500
+    assert found["us_per_answer"] > 0
+    assert 0 < found["bytes_per_device"] <= 1024
