@@ -45,7 +45,8 @@ class Plan:
     """What to run. Rates in kb/s, times in ms unless said otherwise.
 
     `low`, `high` and `speed` rescale the trace (`lab.sim.trace`); `deadline_ms` is the edge server's, in
-    which answers count as on time, `policy` its width control; `pace` is the devices' own.
+    which answers count as on time: as long as a device waits before it sends again, so that every width can
+    pay while the link is good. `policy` is its width control; `pace` is the devices' own.
     """
 
     seconds: float = 30.0
@@ -60,7 +61,7 @@ class Plan:
     low: float = 80.0
     high: float = 250.0
     speed: float = 4.0
-    deadline_ms: int = 300
+    deadline_ms: int = 1000
     policy: str = "slimwire"
     pace: Pace = field(default_factory=lambda: Pace(period_ms=250, deadline_ms=1000, retries=3, gap_ms=15))
     attack_rate: float = 32.0
