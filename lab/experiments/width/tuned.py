@@ -1,6 +1,6 @@
 """The logs that the shipped controller's constants were chosen on: every third of Sabre's Norway 3G logs, by
-name. The lab leaves them out of what it reports. The three traces that ship (`lab/traces`, under names of their
-own) are among these logs: without `--traces` the lab runs on what it was tuned on.
+name. The lab leaves them out of what it reports. The three traces that ship (`lab/traces`, under other names)
+are among these logs: without `--traces` the lab runs on what it was tuned on.
 """
 
 TUNED_ON = frozenset(
