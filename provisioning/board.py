@@ -179,7 +179,13 @@ class Board:
                 f"the flash of the board at {self.port} is full",
                 remedy="delete files from it (`mpremote fs rm`), or install fewer --images",
             )
-        if "failed to access" in said or "no device found" in said:
+        if "no device found" in said or "no device with serial number" in said:
+            return ProvisionError(
+                f"no board is plugged in that --port {self.port} would find",
+                remedy="connect it, with a cable that carries data, or name its port with --port. "
+                + _candidates(),
+            )
+        if "failed to access" in said:
             return ProvisionError(
                 f"the port {self.port} cannot be opened: {last}",
                 remedy="close what else uses it (a serial monitor, an editor); join the group that owns it. "

@@ -31,8 +31,10 @@ def install(
     site_dir: Annotated[Path, typer.Option(help="Directory of the site's registries.")] = Path("site"),
     bundle: Annotated[str, typer.Option(help="Model to install, by name or directory.")] = "fashion-mnist",
     site: Annotated[str, typer.Option(help="The site's name; part of the devices' keys.")] = "lab",
-    gateway: Annotated[str | None, typer.Option(help="The gateway's EUI-64 [the site's own].")] = None,
-    eui64: Annotated[str | None, typer.Option(help="The device's EUI-64 [from the board's number].")] = None,
+    gateway: Annotated[str | None, typer.Option(help="The gateway's EUI-64; else the site's own.")] = None,
+    eui64: Annotated[
+        str | None, typer.Option(help="The device's EUI-64; else made of the board's own number.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What people call the device.")] = "",
     host: Annotated[str, typer.Option(help="Where the device sends its ZEP frames.")] = "127.0.0.1",
     udp_port: Annotated[int, typer.Option(help="UDP port there.", min=1, max=65535)] = 17754,
@@ -58,11 +60,11 @@ def install(
     wifi = None
     if wifi_ssid is not None:
         key = os.environ.get(_WIFI_KEY)
-        if key is None:
+        if key is None and not dry_run:
             raise ProvisionError(
                 f"${_WIFI_KEY} is not set", expected=f"the key of the network {wifi_ssid!r} in it"
             )
-        wifi = {"ssid": wifi_ssid, "key": key}
+        wifi = {"ssid": wifi_ssid, "key": key or ""}
     try:
         loaded = Bundle.load(bundle)
     except BundleError as error:

@@ -47,13 +47,21 @@ def _load(name: str) -> Any:
     try:
         target = getattr(importlib.import_module(mount.module), mount.attribute)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in _ROOMS or not mount.extra:
+        found = _missing_extra(name, error)
+        if found is None:
             raise
-        raise MissingExtraError(name, mount.extra, missing) from error
+        raise found from error
     command = typer.main.get_command(target) if isinstance(target, typer.Typer) else _single(target)
     command.name = name
     return command
+
+
+def _missing_extra(name: str, error: ModuleNotFoundError) -> MissingExtraError | None:
+    """What to tell of a package that command `name` misses; None where it is one of ours, or no extra's."""
+    mount, missing = MOUNTS.get(name), (error.name or "").partition(".")[0]
+    if mount is None or not mount.extra or missing in _ROOMS:
+        return None
+    return MissingExtraError(name, mount.extra, missing)
 
 
 def _single(function: Callable[..., object]) -> Any:
@@ -108,5 +116,16 @@ def main() -> None:
     try:
         app(prog_name="slimwire")
     except SlimwireError as error:
-        print(f"slimwire: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error)
+    except ModuleNotFoundError as error:  # commands load some packages only when they run
+        found = _missing_extra(next(iter(sys.argv[1:]), ""), error)
+        if found is None:
+            raise
+        _end(found)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _end(error: SlimwireError) -> None:
+    print(f"slimwire: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

@@ -19,11 +19,12 @@ def refusal(*arguments: str) -> str:
     return str(result.exception)
 
 
-def test_a_dry_run_prints_the_whole_plan(tmp_path) -> None:
+def test_a_dry_run_prints_the_whole_plan(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("SLIMWIRE_WIFI_KEY", raising=False)  # a look needs no secret
     site = tmp_path / "site"
     with EmulatedBoard(tmp_path / "flash.img") as board:
         arguments = ["provision", "install", "--port", str(board.port), "--site-dir", str(site), "--dry-run"]
-        arguments += ["--eui64", "02:00:00:00:00:00:00:05", "--images", "1", "--json"]
+        arguments += ["--eui64", "02:00:00:00:00:00:00:05", "--images", "1", "--json", "--wifi-ssid", "home"]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
@@ -41,6 +42,20 @@ def test_what_is_wrong_on_the_command_line_is_refused_before_the_board_is_touche
     assert "16 hexadecimal digits" in refusal("install", "--port", "/dev/null", "--eui64", "12")
     assert "cannot be installed" in refusal("install", "--port", "/dev/null", "--bundle", "nothing")
     assert "SLIMWIRE_WIFI_KEY" in refusal("install", "--port", "/dev/null", "--wifi-ssid", "home")
+
+
+def test_options_say_what_stands_where_they_are_not_given() -> None:
+    text = " ".join(
+        CliRunner().invoke(app, ["provision", "install", "--help"]).output.replace("│", " ").split()
+    )
+    assert "EUI-64; else the site's own." in text
+    assert "EUI-64; else made of the board's own number." in text
+
+
+def test_where_no_board_is_plugged_in_that_is_what_is_said() -> None:
+    said = refusal("install", "--port", "id:no-such-serial-number")
+    assert "no board is plugged in" in said
+    assert "--port" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

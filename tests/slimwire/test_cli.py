@@ -45,6 +45,41 @@ def test_a_missing_extra_names_its_install_line(monkeypatch: pytest.MonkeyPatch)
         cli._load("edge")
 
 
+def test_a_package_missed_only_when_the_command_runs_names_its_install_line() -> None:
+    """As on a machine without the extra: `gateway run` is listed there, and loads its packages late."""
+    script = (
+        "import sys; sys.modules['uvloop'] = None; sys.argv = ['slimwire', 'gateway', 'run']\n"
+        "from slimwire import cli; cli.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 3
+    assert "needs the Python package 'uvloop'" in result.stderr
+    assert "pip install 'slimwire[gateway]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_module_of_ours_missed_when_the_command_runs_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: object) -> None:
+        raise ModuleNotFoundError("No module named 'gateway.gone'", name="gateway.gone")
+
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(sys, "argv", ["slimwire", "gateway", "run"])
+    with pytest.raises(ModuleNotFoundError):
+        cli.main()
+
+
+def test_an_interrupt_while_a_command_still_loads_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+
+
 def test_a_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.MOUNTS, "edge", cli._Mount("edge_server.no_such_file", "edge", "help"))
     with pytest.raises(ModuleNotFoundError):
