@@ -10,15 +10,10 @@ from gateway.reasons import Reason
 from security import chain
 from wire import eui64, ieee802154, lowpan
 from wire.errors import WireError
-from wire.ipv6 import UDP_OFFSET
-from wire.message import PORT, FirstSlice, Kind, datagram_tag, octet0
+from wire.message import PORT, FirstSlice, FrameRooms, Kind, datagram_tag, octet0
 
 #: Octets of UDP payload per frame between EUI-64s: unfragmented, first fragment, later fragment.
-_COMPRESSED_HEADERS = 6
-_ROOM = ieee802154.room(bytes(8), bytes(8))
-SINGLE_ROOM = _ROOM - _COMPRESSED_HEADERS
-FIRST_ROOM = (_ROOM - 4 - _COMPRESSED_HEADERS + UDP_OFFSET) // 8 * 8 - UDP_OFFSET
-SLICE_ROOM = (_ROOM - 5) // 8 * 8
+SINGLE_ROOM, FIRST_ROOM, SLICE_ROOM = FrameRooms.of(ieee802154.room(bytes(8), bytes(8)))
 
 
 @dataclass(frozen=True)
