@@ -89,6 +89,7 @@ def run(plan: Plan, view: View) -> dict[str, Any]:
             expected="one of " + ", ".join(known),
         )
     traces.load(plan.trace)
+    _check_captures(plan.pcap, plan.pcap_legit)
     directory = Path(tempfile.mkdtemp(prefix="slimwire-demo-"))
     keep = False
     try:
@@ -102,6 +103,22 @@ def run(plan: Plan, view: View) -> dict[str, Any]:
     finally:
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_captures(*paths: Path | None) -> None:
+    """Raises SlimwireError for a capture that cannot be written, or two that are one file."""
+    given = [path.resolve() for path in paths if path is not None]
+    if len(set(given)) < len(given):
+        raise SlimwireError(
+            f"--pcap and --pcap-legit are both {given[0]}",
+            expected="two files: the second lacks the attacker's frames",
+        )
+    for path in given:
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise SlimwireError(
+                f"the capture {path} cannot be written",
+                expected="a file in a directory that can be written to",
+            )
 
 
 class _Run:

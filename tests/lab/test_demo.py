@@ -231,6 +231,22 @@ def test_broken_promises_are_errors():
         check({**good, "lost": 2})
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--pcap", "{d}/a.pcap", "--pcap-legit", "{d}/./a.pcap"), "are both"),
+        (("--pcap", "{d}/none/a.pcap"), "a.pcap cannot be written"),
+        (("--pcap-legit", "{d}"), "cannot be written"),
+    ],
+)
+def test_a_capture_that_cannot_be_written_is_refused_before_anything_starts(short_tmp, options, said):
+    demo = Demo(short_tmp, *(option.format(d=short_tmp) for option in options))
+    code, out, err = demo.finish()
+    assert (code, out) == (2, "")
+    assert said in err
+    assert list(short_tmp.iterdir()) == []
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_view_shows_every_device_and_the_attack(terminal, capsys):
     from rich.console import Console
