@@ -8,10 +8,10 @@ DEMO_FLAGS ?=
 FUZZ_RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench soak dist clean
+.PHONY: help setup setup-train demo test check format bench soak dist clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: missing Python >= 3.11 (Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 1; }
@@ -27,7 +27,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.lab
 
+# PyTorch first and by itself, so that a CPU build is taken where there is one.
+$(VENV)/.train: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,train]'
+	@touch $@
+
 setup: $(VENV)/.dev ## everything but training, in .venv
+
+setup-train: $(VENV)/.train ## what training needs as well (2 GB more)
 
 demo: $(VENV)/.lab ## one latent's whole journey, under attack (DEMO_FLAGS="--seconds 30 --seed 7")
 	$(BIN)/slimwire demo $(DEMO_FLAGS)

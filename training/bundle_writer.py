@@ -70,8 +70,8 @@ def write_bundle(model: Model, split: Split, origin: Origin, version: str, out: 
         "widths": [{"width": width} for width in recipe.widths],
         "training": {"command": origin.command, "seed": origin.seed, **origin.facts},
     }
-    _write_info(out, info)
-    bundle = Bundle.load(out)
+    # Not measured yet, so no bundle that could be loaded: bundle.json comes with its figures.
+    bundle = Bundle(out, info, "", headfile, headfile.emit())
     validation = evaluate(bundle, split.valid_x, split.valid_y)
     test = evaluate(bundle, test_x, test_y)
     float_tail = _float_tail_top1(model, headfile, split.valid_x, split.valid_y)
