@@ -26,7 +26,9 @@ def _wire() -> None:
 
 @app.command()
 def dump(
-    file: Annotated[Path, typer.Argument(metavar="FILE.pcap", help="A pcap or pcapng capture.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.pcap", help="A pcap or pcapng capture; - reads standard input.")
+    ],
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: per frame, and per completed datagram.")
     ] = False,
@@ -38,7 +40,7 @@ def dump(
     """Take every frame of a capture apart: 802.15.4 (195, 230, 283), or ZEP in Ethernet or Linux cooked."""
     contexts = dict(_context(text) for text in context or [])
     try:
-        data = file.read_bytes()
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise SlimwireError(
             f"{file}: {error.strerror or error}",

@@ -93,3 +93,15 @@ def test_an_error_for_people_says_what_was_expected_and_what_to_do() -> None:
         "  expected: a free port",
         "  remedy: choose another with --port",
     ]
+
+
+def test_a_capture_is_read_from_standard_input_too() -> None:
+    empty = bytes.fromhex("d4c3b2a1 0200 0400 00000000 00000000 ffff0000 c3000000")
+    frame = bytes(16)  # a record of no bytes: no whole 802.15.4 frame
+    command = [sys.executable, "-m", "slimwire", "wire", "dump", "-", "--json"]
+    result = subprocess.run(command, input=empty + frame, capture_output=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b'{"n": 1, "layers": [')
+    result = subprocess.run(command, input=b"no capture", capture_output=True, timeout=60)
+    assert result.returncode == 2
+    assert b"magic number" in result.stderr
