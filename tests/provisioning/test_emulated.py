@@ -27,6 +27,9 @@ def test_files_survive_soft_and_hard_resets(board, tmp_path) -> None:
     assert mpremote(board, "fs", "cp", str(tmp_path / "data.bin"), ":/data.bin").returncode == 0
     for reset in ("soft-reset", "reset"):
         assert mpremote(board, reset).returncode == 0
+        time.sleep(
+            0.5
+        )  # mpremote's `reset` ends first: the board resets 100 ms later, and loses what comes before
         assert mpremote(board, "exec", "import os; print(os.stat('/data.bin')[6])").stdout.strip() == "5120"
 
 
