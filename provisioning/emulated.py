@@ -116,6 +116,10 @@ class EmulatedBoard:
         heap: the interpreter's, in bytes.
         interpreter: the `micropython` to run; None: the one installed with this Python.
 
+    Attributes:
+        port: the serial port.
+        boots: how often the interpreter came up to its prompt.
+
     Raises:
         ProvisionError: there is no MicroPython, or `port` exists.
     """
@@ -156,6 +160,7 @@ class EmulatedBoard:
         self._process: subprocess.Popen[bytes] | None = None
         self._tail = self._held = self._typed = self._owed = b""
         self._returning = False
+        self.boots = 0
         self._boot(run_main=True)
         self._relay = threading.Thread(target=self._run, name="emulated-board", daemon=True)
         self._relay.start()
@@ -211,6 +216,7 @@ class EmulatedBoard:
             pass_fds=(held,),
         )
         os.close(held)
+        self._up = False
 
     def _end_process(self) -> int:
         assert self._process is not None
@@ -260,6 +266,7 @@ class EmulatedBoard:
         if self._returning:
             self._held += output
             if self._held.endswith(_FRIENDLY_PROMPT):
+                self._is_up()
                 printed, banner, _ = self._held.rpartition(_FRIENDLY_BANNER)
                 _write(self._outer, printed if banner else b"")
                 self._held = b""
@@ -270,9 +277,16 @@ class EmulatedBoard:
             self._returning, self._held = False, b""
         self._tail = (self._tail + output)[-256:]
         _write(self._outer, output)
+        if self._tail.endswith(_FRIENDLY_PROMPT):
+            self._is_up()
         if self._owed and self._tail.endswith(_FRIENDLY_PROMPT):
             _write(self._inner, self._owed)
             self._owed = b""
+
+    def _is_up(self) -> None:
+        if not self._up:
+            self._up = True
+            self.boots += 1
 
     def _reset(self) -> None:
         """What a board does when its interpreter ends: start over, in raw mode if reset there.

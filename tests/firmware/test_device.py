@@ -117,8 +117,10 @@ def test_the_shipped_bundle_runs_in_a_small_heap_and_leaves_it_flat(
     assert lines[0]["head"] in {"64k-auto": ("flash",), "96k-auto": ("flash", "ram")}.get(
         f"{heap}-{kept}", (kept,)
     )
-    assert len(hub.arrived) == 120
-    assert len(answers) >= 110  # a busy machine may need retries
+    # On a busy machine an answer may be late, and its message come twice.
+    first = {message.counter: message for message in reversed(hub.arrived)}
+    assert len(first) >= 110
+    assert len(answers) >= 110
     assert all(answer["cls"] == answer["c"] for answer in answers)
     assert {line["w"] for line in sent} == set(lines[0]["widths"])
     counts = of(lines, "rx")[-1]
@@ -129,7 +131,8 @@ def test_the_shipped_bundle_runs_in_a_small_heap_and_leaves_it_flat(
     assert lines[-1]["heap_free"] > 4096
     camera = np.frombuffer((tmp_path / "camera.bin").read_bytes()[12:], np.uint8).reshape(-1, *shape)
     parsed = HeadFile.parse(data)
-    for line, message in zip(sent, hub.arrived, strict=True):
+    for line in sent:
+        message = first[line["c"]]
         width = message.header.width
         symbols = Reference(parsed).run(camera[line["img"]][None], width)[0]
         assert np.array_equal(rans.decode(message.coded, parsed.widths[width].tables), symbols)

@@ -1,7 +1,9 @@
 """`slimwire demo` as a person runs it: real processes, real MicroPython, and nothing left behind."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 from lab.demo import report, view
 from lab.demo.run import Plan, check
 from lab.sim.record import fragment_of, mac_of
+from models.bundle import SHIPPED
 from slimwire.errors import SlimwireError
 from tests.lab.test_air import datagrams
 from wire import pcap
@@ -196,13 +199,19 @@ def test_nothing_is_left_behind_when_it_is_interrupted(number, code, short_tmp):
         assert list(short_tmp.iterdir()) == []
 
 
-def test_a_tier_that_cannot_start_is_named_and_its_log_kept(short_tmp):
-    demo = Demo(short_tmp, "--seconds", "5", "--pcap", str(short_tmp / "no" / "such.pcap"))
+def test_a_tier_that_cannot_start_is_named_and_its_log_kept(short_tmp, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(SHIPPED / "fashion-mnist", bundle)
+    (bundle / "tail.tflite").write_bytes(b"not a tail")
+    info = json.loads((bundle / "bundle.json").read_text())
+    info["tail"]["sha256"] = hashlib.sha256(b"not a tail").hexdigest()
+    (bundle / "bundle.json").write_text(json.dumps(info))
+    demo = Demo(short_tmp, "--seconds", "5", "--bundle", str(bundle))
     code, out, err = demo.finish()
     assert (code, out) == (4, "")
-    assert "air ended with status" in err
-    assert "cannot write" in err
-    assert len(list(short_tmp.glob("slimwire-demo-*/air.log"))) == 1
+    assert "edge ended with status" in err
+    assert "the tail is no LiteRT model" in err
+    assert len(list(short_tmp.glob("slimwire-demo-*/edge.log"))) == 1
     assert demo.leftovers() == []
 
 

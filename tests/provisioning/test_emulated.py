@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 import serial
@@ -22,14 +23,22 @@ def mpremote(board: EmulatedBoard, *arguments: str) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_files_survive_soft_and_hard_resets(board, tmp_path) -> None:
     (tmp_path / "data.bin").write_bytes(bytes(range(256)) * 20)
     assert mpremote(board, "fs", "cp", str(tmp_path / "data.bin"), ":/data.bin").returncode == 0
-    for reset in ("soft-reset", "reset"):
+    # mpremote's `reset` starts with a soft one, and ends first: the board resets 100 ms later, and loses what
+    # comes before it is up again.
+    for reset, times in (("soft-reset", 1), ("reset", 2)):
+        boots = board.boots + times
         assert mpremote(board, reset).returncode == 0
-        time.sleep(
-            0.5
-        )  # mpremote's `reset` ends first: the board resets 100 ms later, and loses what comes before
+        wait_until(lambda boots=boots: board.boots >= boots)
         assert mpremote(board, "exec", "import os; print(os.stat('/data.bin')[6])").stdout.strip() == "5120"
 
 
