@@ -167,7 +167,7 @@ class Receiver:
         if self._size == size and payload[:length] == piece:
             return self.reject("duplicate")
         stride = 8 * piece[6]
-        if fragmented and not length + (n - 1) * stride < size <= length + n * stride:
+        if fragmented and not (n and length + (n - 1) * stride < size <= length + n * stride):
             return self.reject("bad-manifest")
         if self._size:
             self.reject("replaced")

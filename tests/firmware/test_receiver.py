@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,10 +12,9 @@ from firmware.ccm import block_cipher
 from firmware.hmac import pad
 from firmware.hop import downlink
 from firmware.receiver import ANSWER, CUSTODY, Receiver
-from security import chain
 from tests.firmware.loopback import DEVICE, EPOCH, GATEWAY, PAN, Hub
 from wire.eui64 import link_local
-from wire.message import Kind, octet0
+from wire.message import PORT, FirstSlice, Kind, mac_input, octet0
 from wire.reply import Answer, CustodyStatus
 
 HUB = Hub()
@@ -173,31 +175,22 @@ def test_every_reason():
     assert made.on_frame(HUB.answer(11)[0]) == ANSWER
 
 
-def test_a_manifest_that_is_authentic_and_impossible():
-    addresses = link_local(GATEWAY), link_local(DEVICE)
-    slices = chain.make(
-        HUB.gateway_keys.frag_dn,
-        DEVICE,
-        *addresses,
-        octet0=octet0(Kind.REPLY, EPOCH),
-        counter=9,
-        sealed=bytes(200),
-        single_room=98,
-        first_room=88,
-        slice_room=96,
-    )
-    payload = b"".join(slices)
-    from wire.message import FirstSlice, mac_input
-
-    # One byte more than the cut has room for, under a right MAC.
-    first = FirstSlice.parse(payload[:6] + b"\x01" + payload[7:88], len(payload))
-    import hmac as stdlib
-
-    mac = stdlib.digest(HUB.gateway_keys.frag_dn, mac_input(*addresses, 0xF0B0, 0xF0B0, first), "sha256")[:8]
-    m = first.header_length
-    forged = first.data[:m] + mac + first.data[m + 8 :] + payload[88:]
+@pytest.mark.parametrize(
+    ("tags", "step", "length"),
+    [
+        (2, 1, 216),  # more bytes than two slices of 8 hold
+        (0, 12, 88),  # no slice after the first, and yet F
+        (1, 0, 120),  # slices of no length
+    ],
+)
+def test_a_manifest_that_is_authentic_and_impossible(tags: int, step: int, length: int):
+    key, addresses = HUB.gateway_keys.frag_dn, (link_local(GATEWAY), link_local(DEVICE))
+    header = bytes((octet0(Kind.REPLY, EPOCH) | 2, 0, 0, 0, 9, tags, step)) + bytes(4 * tags)
+    blank = FirstSlice.parse(header + bytes(88 - len(header)), length)
+    mac = hmac.digest(key, mac_input(*addresses, PORT, PORT, blank), "sha256")[:8]
+    payload = (header + mac).ljust(length, b"\0")
     made = receiver()
-    assert rejected(made, HUB.frames(9, forged, 88)[0]) == "bad-manifest"
+    assert rejected(made, HUB.frames(9, payload, 88 if tags else None)[0]) == "bad-manifest"
 
 
 def test_one_fragment_may_overtake_the_first():
