@@ -99,11 +99,6 @@ class RfragAck:
         """Whether the receiver gives the datagram up."""
         return self.bitmap == NULL_BITMAP
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the receiver has the whole datagram."""
-        return self.bitmap == FULL_BITMAP
-
     @classmethod
     def parse(cls, data: bytes) -> "RfragAck":
         """Read an acknowledgement.
