@@ -125,7 +125,6 @@ class Family:
 
     def check(self) -> None:
         """Raises TierError if a child has ended that should not have."""
-
         for child in self.children:
             status = child.process.poll()
             if status is not None and not (child.ends and status == 0):

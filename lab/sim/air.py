@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from lab.sim import trace as traces
 from lab.sim.loss import LossModel
@@ -251,16 +251,28 @@ def _addressed(frame: bytes) -> Addressed:
 
 
 async def serve(settings: Settings) -> Counter[str]:
-    """Run until SIGTERM or SIGINT; returns what was counted."""
+    """Run until SIGTERM or SIGINT; returns what was counted.
+
+    Raises what any callback raised: a channel that goes on without its captures would be silent about it.
+    """
     loop = asyncio.get_running_loop()
     air = Air(settings, loop)
     stop = asyncio.Event()
+    failures: list[BaseException] = []
+
+    def failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failures.append(context.get("exception") or RuntimeError(context["message"]))
+        stop.set()
+
+    loop.set_exception_handler(failed)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         port, attacker_port = await air.start()
         print(json.dumps({"port": port, "attacker_port": attacker_port}), flush=True)
         await stop.wait()
+        if failures:
+            raise failures[0]
     finally:
         air.close()
     return air.counters
@@ -270,7 +282,7 @@ def main() -> None:
     """`python -m lab.sim.air SETTINGS`."""
     try:
         counters = asyncio.run(serve(Settings.from_json(sys.argv[1])))
-    except SlimwireError as error:
+    except (SlimwireError, OSError) as error:
         sys.exit(f"air: {error}")
     print(json.dumps(counters), flush=True)
 

@@ -215,6 +215,15 @@ def test_a_tier_that_cannot_start_is_named_and_its_log_kept(short_tmp, tmp_path)
     assert demo.leftovers() == []
 
 
+def test_a_tier_that_fails_in_the_middle_ends_the_run(short_tmp):
+    demo = Demo(short_tmp, "--seconds", "20", "--json", "--pcap", "/dev/full")
+    code, out, err = demo.finish()
+    assert (code, out) == (4, "")
+    assert "air ended with status" in err
+    assert "No space left" in err
+    assert demo.leftovers() == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"), [(["--trace", "nowhere"], "norway3g-"), (["--bundle", "nothing"], "fashion-mnist")]
 )
