@@ -1,40 +1,23 @@
-"""Finds labelled image data: by name (Fashion-MNIST), or from a ``.npz`` of a user's own.
+"""Labelled image data: by name (Fashion-MNIST, CIFAR-10), or from a ``.npz`` of a user's own.
 
-A named data set is looked for in ``$SLIMWIRE_DATA`` (the folder itself or ``$SLIMWIRE_DATA/<name>``), then in
-its Debian package, and is else downloaded from its official source. Wherever the bytes come from, each file's
-decompressed content must have the SHA-256 pinned here.
+A named data set is looked for in ``$SLIMWIRE_DATA`` (``$SLIMWIRE_DATA/<name>``, then the folder itself), in
+its Debian package, in ``shared/data`` beside the project, and is else downloaded from its official source.
+Wherever the bytes come from, they must have the SHA-256 pinned here.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import os
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from models import cifar10, fashion_mnist
 from models.arrays import read_npz
+from models.data_files import DataSet, Source
 from models.errors import BundleError
 
 Images = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a named data set lives. ``files`` maps a file name to the SHA-256 of its decompressed bytes."""
-
-    title: str
-    licence: str
-    classes: tuple[str, ...]
-    debian: Path
-    url: str
-    files: dict[str, str]
-
 
 SOURCES = {
     "fashion-mnist": Source(
@@ -60,13 +43,37 @@ SOURCES = {
             "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
             "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
+        read=fashion_mnist.read,
+    ),
+    "cifar10": Source(
+        title="CIFAR-10",
+        licence="no licence stated; cite Krizhevsky 2009",
+        classes=(
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
+        debian=None,
+        url="https://www.cs.toronto.edu/~kriz/",
+        files={
+            cifar10.ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            "cifar10_jpeg_train.npz": "ae9bec2174264f706e70e1b233bad174c424d4731bebd849cfcc991b7a6c5beb",
+            "cifar10_jpeg_test.npz": "379e1b6b4534ec618c499bdd118cc7edb20cb13a56a7cc32a4a54e9ffa4ef6c8",
+        },
+        read=cifar10.read,
     ),
 }
-DOWNLOAD_LIMIT = 64 << 20
 
 
-def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
-    """Returns ``(x uint8 (N,H,W,1), y int64 (N,))`` of a named data set's ``train`` or ``test`` split.
+def load(name: str, split: str) -> DataSet:
+    """A named data set's ``train`` or ``test`` split, with the form it was found in.
 
     Raises BundleError when the name or split is unknown, a file is damaged, or nothing was found and the
     download failed.
@@ -76,12 +83,15 @@ def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
         raise BundleError(
             f"no data set is called {name!r}; known: {', '.join(sorted(SOURCES))}, or give a .npz file"
         )
-    prefix = {"train": "train", "test": "t10k"}.get(split)
-    if prefix is None:
+    if split not in ("train", "test"):
         raise BundleError(f"no split is called {split!r}; expected train or test")
-    x = _idx(_content(name, source, f"{prefix}-images-idx3-ubyte.gz"), dimensions=3)
-    y = _idx(_content(name, source, f"{prefix}-labels-idx1-ubyte.gz"), dimensions=1)
-    return x[..., None], y.astype(np.int64)
+    return source.read(name, source, split)
+
+
+def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
+    """``(x uint8 (N,H,W,C), y int64 (N,))`` of `load`; raises as it does."""
+    found = load(name, split)
+    return found.x, found.y
 
 
 def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
@@ -99,49 +109,3 @@ def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
     if not len(x):
         raise BundleError(f"{path} holds no image")
     return (x[..., None] if x.ndim == 3 else x), y.astype(np.int64)
-
-
-def _content(name: str, source: Source, filename: str) -> bytes:
-    """The decompressed bytes of one file of a data set, verified."""
-    folders = [source.debian]
-    own = os.environ.get("SLIMWIRE_DATA")
-    if own:
-        folders = [Path(own) / name, Path(own), *folders]
-    for folder in folders:
-        path = folder / filename
-        if path.is_file():
-            return _verified(path.read_bytes(), str(path), source.files[filename])
-    url = source.url + filename
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            packed = response.read(DOWNLOAD_LIMIT)
-    except OSError as error:
-        looked = ", ".join(str(folder) for folder in folders)
-        raise BundleError(
-            f"{source.title} was not found in {looked} and {url} did not answer ({error}); install "
-            "the Debian "
-            f"package dataset-{name} or set SLIMWIRE_DATA to a folder with {filename}"
-        ) from error
-    content = _verified(packed, url, source.files[filename])
-    if own:
-        target = Path(own) / name
-        target.mkdir(parents=True, exist_ok=True)
-        (target / filename).write_bytes(packed)
-    return content
-
-
-def _verified(packed: bytes, where: str, digest: str) -> bytes:
-    try:
-        content = gzip.decompress(packed)
-    except (OSError, EOFError) as error:
-        raise BundleError(f"{where} is not a complete gzip file ({error})") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
-        raise BundleError(f"{where} has SHA-256 {found} (decompressed); expected {digest}")
-    return content
-
-
-def _idx(content: bytes, dimensions: int) -> npt.NDArray[Any]:
-    """MNIST's IDX format: 00 00 | 08 = uint8 | dimensions | sizes u32 big endian | data."""
-    sizes = np.frombuffer(content, ">u4", dimensions, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape([int(size) for size in sizes])

@@ -5,13 +5,14 @@ import gzip
 import hashlib
 import io
 import struct
+import tarfile
 import zipfile
 
 import numpy as np
 import pytest
 
-from models import datasets
-from models.datasets import SOURCES, load_named, load_npz
+from models import data_files, datasets
+from models.datasets import SOURCES, load, load_named, load_npz
 from models.errors import BundleError
 
 
@@ -35,6 +36,7 @@ def small(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(datasets.SOURCES, "small", source)
     monkeypatch.setenv("SLIMWIRE_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(data_files, "BESIDE", tmp_path / "beside")
     return folder
 
 
@@ -72,10 +74,168 @@ def test_a_download_is_verified_and_kept(small, tmp_path):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(BundleError, match="known: fashion-mnist"):
+    with pytest.raises(BundleError, match="known: cifar10, fashion-mnist"):
         load_named("cats", "test")
     with pytest.raises(BundleError, match="expected train or test"):
         load_named("fashion-mnist", "valid")
+
+
+def records(count: int, seed: int) -> bytes:
+    """Some of CIFAR-10's binary records: class, then planes of red, green and blue."""
+    rng = np.random.default_rng(seed)
+    return b"".join(
+        bytes([i % 10]) + rng.integers(0, 256, 3072, dtype=np.uint8).tobytes() for i in range(count)
+    )
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def jpegs(count: int, size: int = 32) -> dict[str, np.ndarray]:
+    """The arrays of cifar10_jpeg_*.npz: flat pictures of one colour each, which JPEG keeps."""
+    from PIL import Image
+
+    files = []
+    for i in range(count):
+        file = io.BytesIO()
+        Image.new("RGB", (size, size), (40 * i, 255 - 40 * i, 128)).save(file, "JPEG", quality=95)
+        files.append(file.getvalue())
+    return {
+        "jpeg": np.frombuffer(b"".join(files), np.uint8),
+        "offset": np.cumsum([0, *map(len, files)]),
+        "label": np.arange(count, dtype=np.uint8) % 10,
+    }
+
+
+def digest_of(arrays) -> str:
+    return hashlib.sha256(
+        b"".join(arrays[name].tobytes() for name in ("jpeg", "offset", "label"))
+    ).hexdigest()
+
+
+@pytest.fixture
+def pinned(tmp_path, monkeypatch):
+    """Lets a test pin digests of its own for CIFAR-10; it is looked for in tmp_path alone."""
+    monkeypatch.setenv("SLIMWIRE_DATA", str(tmp_path))
+    monkeypatch.setattr(data_files, "BESIDE", tmp_path / "beside")
+
+    def pin(files: dict[str, str]) -> None:
+        url = (tmp_path / "nowhere").as_uri() + "/"
+        source = dataclasses.replace(SOURCES["cifar10"], url=url, files={**SOURCES["cifar10"].files, **files})
+        monkeypatch.setitem(datasets.SOURCES, "cifar10", source)
+
+    return pin
+
+
+def pin_archive(pinned, content: bytes) -> None:
+    pinned({"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()})
+
+
+def test_the_official_archive_gives_planes_as_pixels(tmp_path, pinned):
+    batches = {f"data_batch_{i}.bin": records(2, i) for i in range(1, 6)}
+    content = tar({**batches, "test_batch.bin": records(3, 0)})
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content)
+    pin_archive(pinned, content)
+    test = load("cifar10", "test")
+    assert (test.name, test.source, test.x.shape, test.y.tolist()) == (
+        "cifar10",
+        "official",
+        (3, 32, 32, 3),
+        [0, 1, 2],
+    )
+    planes = np.frombuffer(records(3, 0)[1 : 1 + 3072], np.uint8).reshape(3, 32, 32)
+    assert (test.x[0, 5, 7] == planes[:, 5, 7]).all()
+    train = load("cifar10", "train")
+    assert train.x.shape == (10, 32, 32, 3)
+    assert (train.x[2].transpose(2, 0, 1).reshape(-1) == np.frombuffer(records(2, 2)[1:3073], np.uint8)).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", "can't be read"),
+        (tar({"data_batch_1.bin": records(1, 0)}), "can't be read"),
+        (tar({"test_batch.bin": records(2, 0)[:-1]}), "expected records of 3073"),
+        (tar({"test_batch.bin": b""}), "expected records of 3073"),
+    ],
+    ids=["text", "no-member", "cut", "empty"],
+)
+def test_an_archive_that_is_none_is_refused_even_where_its_digest_is_pinned(
+    tmp_path, pinned, content, message
+):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content)
+    pin_archive(pinned, content)
+    with pytest.raises(BundleError, match=message):
+        load("cifar10", "test")
+
+
+def test_an_archive_of_other_bytes_is_refused(tmp_path, pinned):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(tar({"test_batch.bin": records(2, 0)}))
+    with pytest.raises(BundleError, match=r"has SHA-256 .*; expected c4a38c50"):
+        load("cifar10", "test")
+
+
+def test_jpeg_files_are_decoded_and_named_as_such(tmp_path, pinned):
+    arrays = jpegs(6)
+    (tmp_path / "cifar10").mkdir()
+    np.savez(tmp_path / "cifar10" / "cifar10_jpeg_test.npz", **arrays)
+    pinned({"cifar10_jpeg_test.npz": digest_of(arrays)})
+    found = load("cifar10", "test")
+    assert (found.source, found.x.shape, found.x.dtype) == ("jpeg", (6, 32, 32, 3), np.uint8)
+    assert np.abs(found.x[3, 9, 9].astype(int) - [120, 135, 128]).max() <= 2
+    assert found.y.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_jpeg_files_lie_beside_the_project_too(tmp_path, pinned):
+    arrays = jpegs(2)
+    (tmp_path / "beside").mkdir()
+    np.savez(tmp_path / "beside" / "cifar10_jpeg_train.npz", **arrays)
+    pinned({"cifar10_jpeg_train.npz": digest_of(arrays)})
+    assert load("cifar10", "train").y.tolist() == [0, 1]
+
+
+def test_the_official_archive_comes_before_jpeg_files(tmp_path, pinned):
+    content = tar({"test_batch.bin": records(3, 0)})
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content)
+    np.savez(tmp_path / "cifar10_jpeg_test.npz", **jpegs(2))
+    pin_archive(pinned, content)
+    assert load("cifar10", "test").source == "official"
+
+
+def test_changed_jpeg_files_are_refused(tmp_path, pinned):
+    arrays = jpegs(2)
+    pinned({"cifar10_jpeg_test.npz": digest_of(arrays)})
+    np.savez(tmp_path / "cifar10_jpeg_test.npz", **{**arrays, "label": arrays["label"][::-1]})
+    with pytest.raises(BundleError, match=r"SHA-256 .* \(jpeg, offset, label\); expected"):
+        load("cifar10", "test")
+    np.savez(tmp_path / "cifar10_jpeg_test.npz", jpeg=arrays["jpeg"])
+    with pytest.raises(BundleError, match="lacks the array 'offset'"):
+        load("cifar10", "test")
+
+
+def test_what_is_no_jpeg_of_the_right_size_is_refused(tmp_path, pinned):
+    other = jpegs(2, size=16)
+    broken = {**other, "jpeg": np.zeros_like(other["jpeg"])}
+    for arrays in (other, broken):
+        np.savez(tmp_path / "cifar10_jpeg_test.npz", **arrays)
+        pinned({"cifar10_jpeg_test.npz": digest_of(arrays)})
+        with pytest.raises(BundleError, match="image 0 is no JPEG file of 32 × 32"):
+            load("cifar10", "test")
+
+
+def test_cifar10_that_is_nowhere_names_the_remedy(pinned):
+    pinned({})
+    with pytest.raises(
+        BundleError, match=r"CIFAR-10 was not found in .*; set SLIMWIRE_DATA to a folder with cifar"
+    ):
+        load("cifar10", "test")
 
 
 @pytest.mark.parametrize(
