@@ -26,6 +26,7 @@ REQUIRED: dict[str, set[str]] = {
     "keys.json": {"security", "firmware"},
     "latent.json": {"wire", "firmware"},
     "mac.json": {"wire"},
+    "mqtt.json": {"wire"},
     "rans.json": {"wire", "firmware"},
     "rfrag.json": {"wire"},
     "seal.json": {"security", "firmware"},
