@@ -30,7 +30,17 @@ class SealError(SecurityError):
 
 
 class RegistryError(SecurityError):
-    """A registry file cannot be read, trusted or written."""
+    """A registry file cannot be read, trusted or written.
+
+    Args:
+        reason: the stable name it is counted under, one of `security.signed.REASONS`.
+    """
+
+    def __init__(
+        self, what: str, *, expected: str = "", remedy: str = "", reason: str = "registry-damaged"
+    ) -> None:
+        super().__init__(what, expected=expected, remedy=remedy)
+        self.reason = reason
 
 
 class StateError(SecurityError):

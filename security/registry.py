@@ -14,6 +14,9 @@ edge-registry.json (an edge server's)
 
 `format` is that of the file; `version` counts its revisions. Devices and the gateway are EUI-64s of 16 hex
 digits. A device may have several epochs while keys rotate, no two of them equal mod 4.
+
+A signed registry (`security.signed`) has such a text inside; both are read, unless a `Gate` with a key
+decides.
 """
 
 import json
@@ -28,8 +31,12 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from security.errors import RegistryError
 from security.keys import EdgeKeys, GatewayKeys
+from security.signed import FORMAT as SIGNED_FORMAT
+from security.signed import Gate, SigningKey, open_envelope
 
 FORMAT = 1
+GATEWAY = "gateway"
+EDGE = "edge"
 MAX_FILE = 64 << 20
 
 K = TypeVar("K", GatewayKeys, EdgeKeys)
@@ -82,22 +89,34 @@ class GatewayRegistry:
         """
         return _lookup(self.devices, eui, epoch_mod4)
 
-    def save(self, path: Path | str) -> None:
-        """Write the file anew: mode 0600, all or nothing, durable when this returns. Raises RegistryError."""
+    def save(self, path: Path | str, signer: SigningKey | None = None) -> None:
+        """Write the file anew: mode 0600, all or nothing, durable when this returns. Raises RegistryError.
+
+        Args:
+            signer: the site's signing key; None writes an unsigned file.
+        """
         own = {"site": self.site, "gateway": self.gateway.hex()}
-        _write(Path(path), {"format": FORMAT, "version": self.version, **own, "devices": _emit(self.devices)})
+        tree = {"format": FORMAT, "version": self.version, **own, "devices": _emit(self.devices)}
+        _write(Path(path), tree, GATEWAY, signer)
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read and check the file. Raises RegistryError, never with a key in its text."""
-        reader = _Reader(Path(path))
+    def load(cls, path: Path | str, gate: Gate | None = None) -> Self:
+        """Read and check the file. Raises RegistryError, never with a key in its text.
+
+        Args:
+            gate: what a service accepts; None reads a signed file without checking its signature, for tools
+                that only look.
+        """
+        reader = _Reader(Path(path), GATEWAY, gate)
         tree = reader.file("site", "gateway")
-        return cls(
+        made = cls(
             gateway=reader.eui(tree["gateway"], "gateway"),
             site=reader.text(tree["site"], "site"),
             version=reader.number(tree["version"], "version"),
             devices=reader.devices(tree["devices"], GatewayKeys),
         )
+        reader.admit(made.version)
+        return made
 
 
 @dataclass(slots=True)
@@ -111,19 +130,22 @@ class EdgeRegistry:
         """See `GatewayRegistry.lookup`."""
         return _lookup(self.devices, eui, epoch_mod4)
 
-    def save(self, path: Path | str) -> None:
+    def save(self, path: Path | str, signer: SigningKey | None = None) -> None:
         """See `GatewayRegistry.save`."""
-        _write(Path(path), {"format": FORMAT, "version": self.version, "devices": _emit(self.devices)})
+        tree = {"format": FORMAT, "version": self.version, "devices": _emit(self.devices)}
+        _write(Path(path), tree, EDGE, signer)
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str, gate: Gate | None = None) -> Self:
         """See `GatewayRegistry.load`."""
-        reader = _Reader(Path(path))
+        reader = _Reader(Path(path), EDGE, gate)
         tree = reader.file()
-        return cls(
+        made = cls(
             version=reader.number(tree["version"], "version"),
             devices=reader.devices(tree["devices"], EdgeKeys),
         )
+        reader.admit(made.version)
+        return made
 
 
 def _lookup(devices: Mapping[bytes, Device[K]], eui: bytes, epoch_mod4: int) -> tuple[int, K] | None:
@@ -152,8 +174,11 @@ def _emit(devices: Mapping[bytes, Device[K]]) -> dict[str, Any]:
 class _Reader:
     """Checks a registry file value by value; every refusal names the file and the place in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str, gate: Gate | None) -> None:
         self.path = path
+        self.kind = kind
+        self.gate = gate
+        self.body = ""
 
     def refuse(self, where: str, expected: str) -> NoReturn:
         raise RegistryError(
@@ -163,13 +188,22 @@ class _Reader:
         )
 
     def file(self, *own: str) -> dict[str, Any]:
-        text = _read(self.path)
+        trusted = self.gate.trusted if self.gate else None
         try:
-            tree = json.loads(text, object_pairs_hook=self._object)
-        except (json.JSONDecodeError, RecursionError, UnicodeDecodeError):
+            self.body = _read(self.path).decode()
+        except UnicodeDecodeError:
             self.refuse("its text", "one JSON object")
-        if not isinstance(tree, dict) or "format" not in tree:
-            self.refuse("its top level", "an object with a format")
+        tree = self.tree(self.body)
+        if tree["format"] == SIGNED_FORMAT:
+            self.body = open_envelope(tree, self.kind, trusted, f"registry {self.path}")
+            tree = self.tree(self.body)
+        elif trusted is not None:
+            raise RegistryError(
+                f"registry {self.path} is not signed",
+                expected=f"a registry signed with the site's key {trusted.id}",
+                remedy="copy the registry that `slimwire provision` wrote for this site",
+                reason="registry-unsigned",
+            )
         if tree["format"] != FORMAT or type(tree["format"]) is not int:
             raise RegistryError(
                 f"registry {self.path} has format {str(tree['format'])[:20]!r}",
@@ -177,6 +211,19 @@ class _Reader:
                 remedy="upgrade slimwire on this machine, or enrol again with the version installed here",
             )
         return self.members(tree, "its top level", "format", "version", "devices", *own)
+
+    def tree(self, text: str) -> dict[str, Any]:
+        try:
+            tree = json.loads(text, object_pairs_hook=self._object)
+        except (json.JSONDecodeError, RecursionError):
+            self.refuse("its text", "one JSON object")
+        if not isinstance(tree, dict) or "format" not in tree:
+            self.refuse("its top level", "an object with a format")
+        return tree
+
+    def admit(self, version: int) -> None:
+        if self.gate is not None:
+            self.gate.admit(version, self.body, f"registry {self.path}")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -250,6 +297,7 @@ def _read(path: Path) -> bytes:
                     f"registry {path} holds keys, and its mode is {stat.S_IMODE(status.st_mode):04o}",
                     expected="mode 0600: nobody but its owner reads it",
                     remedy=f"chmod 600 {path}; if others may have read it, rotate the keys in it",
+                    reason="registry-unreadable",
                 )
             if status.st_size > MAX_FILE:
                 raise RegistryError(
@@ -260,13 +308,18 @@ def _read(path: Path) -> bytes:
         raise RegistryError(
             f"there is no registry {path}",
             remedy="enrol a device first, or name another file",
+            reason="registry-unreadable",
         ) from None
     except OSError as error:
-        raise RegistryError(f"registry {path} cannot be read: {error.strerror}") from None
+        raise RegistryError(
+            f"registry {path} cannot be read: {error.strerror}", reason="registry-unreadable"
+        ) from None
 
 
-def _write(path: Path, tree: dict[str, Any]) -> None:
+def _write(path: Path, tree: dict[str, Any], kind: str, signer: SigningKey | None) -> None:
     """Temporary file in the same directory, flushed to disk, then renamed over the old one."""
+    if signer is not None:
+        tree = signer.envelope(kind, json.dumps(tree, separators=(",", ":")))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -137,7 +137,8 @@ def test_a_missing_file_and_a_missing_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "to", "message"),
     [
-        (("format",), 2, "has format '2'"),
+        (("format",), 3, "has format '3'"),
+        (("format",), 2, "is no signed registry"),
         (("format",), "1", "has format '1'"),
         (("format",), True, "has format 'True'"),
         (("format",), None, "top level"),

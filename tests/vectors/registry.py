@@ -28,6 +28,7 @@ REQUIRED: dict[str, set[str]] = {
     "mac.json": {"wire"},
     "mqtt.json": {"wire"},
     "rans.json": {"wire", "firmware"},
+    "registry-signature.json": {"security"},
     "rfrag.json": {"wire"},
     "seal.json": {"security", "firmware"},
     "zep.json": {"wire"},
