@@ -5,20 +5,23 @@ file's own. A LiteRT model gives scales as float32 and computes the multiplier f
 scales are 1 and a channel's filter scale is its multiplier, which must therefore have at most 24 significant
 bits (the export sees to it). With the reference resolver LiteRT gives the same symbols as `models.head`;
 XNNPACK (the default) rounds once instead of twice and may differ by one in a few values of a thousand.
+
+Runs on ai-edge-litert, or on tflite-runtime where only that is installed.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import flatbuffers
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert import interpreter as litert
-from ai_edge_litert import schema_py_generated as schema
 
 from models.errors import BundleError
+from models.flatmodel import ModelWriter
 from models.headfile import DEPTHWISE, LATENT, HeadFile
+
+try:
+    from ai_edge_litert import interpreter as litert
+except ModuleNotFoundError:  # boards that have the predecessor only
+    from tflite_runtime import interpreter as litert
 
 ZERO_POINT = -128
 SIGNIFICANT_BITS = 24
@@ -30,12 +33,11 @@ def build(headfile: HeadFile, width_index: int) -> bytes:
     int8 is the uint8 of the head file minus 128, except the output, which is the latent value itself. Raises
     BundleError when a multiplier needs more than 24 significant bits.
     """
-    writer = _ModelWriter()
+    writer = ModelWriter()
     width = headfile.widths[width_index]
     inputs = headfile.in_channels(width_index)
     grids = headfile.grids()
-    current = writer.activation("image", (1, *headfile.input), ZERO_POINT)
-    writer.graph.inputs = [current]
+    source = current = writer.activation("image", (1, *headfile.input), ZERO_POINT)
     for i, layer in enumerate(headfile.layers):
         outputs = width.out_channels[i]
         weights = headfile.layer_weights(i)
@@ -63,89 +65,7 @@ def build(headfile: HeadFile, width_index: int) -> bytes:
             result=result,
         )
         current = result
-    writer.graph.outputs = [current]
-    return writer.finish()
-
-
-class _ModelWriter:
-    """Collects tensors and convolutions of a one-subgraph model and packs them."""
-
-    def __init__(self) -> None:
-        self.graph: Any = schema.SubGraphT()
-        self.graph.tensors, self.graph.operators = [], []
-        self.buffers: list[Any] = [schema.BufferT()]
-        self.codes: list[int] = []
-
-    def activation(self, name: str, shape: tuple[int, ...], zero_point: int) -> int:
-        """An int8 tensor of scale 1 whose first dimension may be resized."""
-        return self._tensor(name, shape, schema.TensorType.INT8, np.ones(1), np.array([zero_point]), 0, 0)
-
-    def constant(self, name: str, values: npt.NDArray[Any], scale: npt.NDArray[np.float64], axis: int) -> int:
-        """An int8 or int32 tensor with a scale for each channel of ``axis``."""
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-        self.buffers.append(buffer)
-        kind = schema.TensorType.INT8 if values.dtype == np.int8 else schema.TensorType.INT32
-        zeros = np.zeros(len(scale), np.int64)
-        return self._tensor(name, values.shape, kind, scale, zeros, axis, len(self.buffers) - 1)
-
-    def convolution(self, depthwise: bool, stride: int, operands: tuple[int, int, int], result: int) -> None:
-        """A CONV_2D or DEPTHWISE_CONV_2D with SAME padding."""
-        operator = schema.OperatorT()
-        if depthwise:
-            options = schema.DepthwiseConv2DOptionsT()
-            options.depthMultiplier = 1
-            operator.builtinOptionsType = schema.BuiltinOptions.DepthwiseConv2DOptions
-            code = schema.BuiltinOperator.DEPTHWISE_CONV_2D
-        else:
-            options = schema.Conv2DOptionsT()
-            operator.builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
-            code = schema.BuiltinOperator.CONV_2D
-        options.padding = schema.Padding.SAME
-        options.strideH = options.strideW = stride
-        options.dilationHFactor = options.dilationWFactor = 1
-        operator.builtinOptions = options
-        if code not in self.codes:
-            self.codes.append(code)
-        operator.opcodeIndex = self.codes.index(code)
-        operator.inputs, operator.outputs = list(operands), [result]
-        self.graph.operators.append(operator)
-
-    def finish(self) -> bytes:
-        """The model's flatbuffer."""
-        model = schema.ModelT()
-        model.version = 3
-        model.description = "Slimwire head"
-        model.subgraphs, model.buffers = [self.graph], self.buffers
-        model.operatorCodes = []
-        for code in self.codes:
-            entry = schema.OperatorCodeT()
-            entry.builtinCode = entry.deprecatedBuiltinCode = code
-            entry.version = 3  # int8 with per-channel scales
-            model.operatorCodes.append(entry)
-        builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-
-    def _tensor(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        kind: int,
-        scale: npt.NDArray[np.float64],
-        zero_point: npt.NDArray[np.int64],
-        axis: int,
-        buffer: int,
-    ) -> int:
-        quantisation = schema.QuantizationParametersT()
-        quantisation.scale = scale.astype(np.float32)
-        quantisation.zeroPoint = zero_point.astype(np.int64)
-        quantisation.quantizedDimension = axis
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type, tensor.buffer = name, list(shape), kind, buffer
-        tensor.quantization = quantisation
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
+    return writer.finish(source, current)
 
 
 class LiteRtHead:
