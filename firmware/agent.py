@@ -100,7 +100,11 @@ class Agent:
     async def _one(self, waiting):
         """Send one sample and wait for the answer, which cancels this. waiting: samples due behind it."""
         head, message = self._head, self._message
-        index = self._source.capture_into(head.image)
+        try:
+            index = self._source.capture_into(head.image)
+        except OSError as error:
+            self.log("skipped", '"img":-1,"why":%s' % dumps("the source failed: %s" % error))
+            return
         width = self._fallback.width
         head.set_width(width)
         symbols = head.run(head.image)

@@ -3,7 +3,7 @@
     {"format": 1, "eui64": "0200000000000001", "epoch": 0, "site": "lab", "gateway": "02000000000000ff",
      "root": "<64 hex digits>",
      "link": {"type": "zep", "host": "127.0.0.1", "port": 17754, "bind": 0, "channel": 26, "pan": "0x23f0"},
-     "source": {"type": "file", "path": "camera.bin", "order": "order.bin"},
+     "source": {"type": "file", "path": "camera.bin", "order": "order.bin"},   # others: docs/sources.md
      "period_ms": 300, "deadline_ms": 1000, "retries": 2, "log": "log.jsonl", "head": "auto",
      "wifi": {"ssid": "...", "key": "..."}}
 
@@ -20,6 +20,7 @@ from binascii import unhexlify
 from .errors import refuse
 
 FORMAT = 1
+SOURCES = ("file", "adc", "imu", "camera", "npz")  # npz: on Linux
 
 
 def load(path):
@@ -38,17 +39,19 @@ def load(path):
 
 def check(settings, path="device.json"):
     """Settings as JSON gives them to settings as the agent uses them; SettingsError names the field."""
-    top = _Section(settings, path)
+    top = Section(settings, path)
     if top.get("format") != FORMAT:
         refuse(
             "%s has format %s" % (path, top.get("format")),
             "format %d" % FORMAT,
             "use the firmware that belongs to it, or enrol the device anew",
         )
-    link = _Section(top.get("link"), path + " link")
+    link = Section(top.get("link"), path + " link")
     link.choice("type", ("zep",))
-    source = _Section(top.get("source"), path + " source")
-    source.choice("type", ("file",))
+    source = Section(top.get("source"), path + " source")
+    if source.choice("type", SOURCES) == "file":
+        source.text("path")
+        source.text("order", "")
     out = {
         "eui64": top.hex("eui64", 8),
         "gateway": top.hex("gateway", 8),
@@ -68,18 +71,20 @@ def check(settings, path="device.json"):
             "pan": link.number("pan", 0, 0xFFFE, 0x23F0),
             "gap_ms": link.number("gap_ms", 0, 1000, 2),
         },
-        "source": {"path": source.text("path"), "order": source.text("order", "")},
+        "source": dict({"order": ""}, **settings["source"]),
     }
     if out["eui64"] == out["gateway"]:
         refuse(path + " has one EUI-64 for device and gateway", "two", "enrol the device anew")
     out["wifi"] = None
     if "wifi" in settings:
-        wifi = _Section(settings["wifi"], path + " wifi")
+        wifi = Section(settings["wifi"], path + " wifi")
         out["wifi"] = {"ssid": wifi.text("ssid"), "key": wifi.text("key")}
     return out
 
 
-class _Section:
+class Section:
+    """One object of device.json; SettingsError names what is wrong in it. name: how to call it there."""
+
     def __init__(self, values, name):
         if not isinstance(values, dict):
             refuse(name + " is missing or no object", "an object", "see firmware/config.py")

@@ -87,11 +87,15 @@ def _link(settings, eui64):
 
 
 def _source(settings, root, shape):
-    from firmware.sources.filecheck import open_camera  # the only type so far, as config checks
+    name = "firmware.sources." + settings["type"]
+    try:
+        __import__(name)
+    except ImportError as error:
+        from firmware.errors import refuse
 
-    order = settings["order"]
-    source = open_camera(root + settings["path"], order and root + order, shape)
-    forget("sources.filecheck")
+        refuse("source %s: %s" % (settings["type"], error), "a board that has it", "name another source")
+    source = sys.modules[name].open_source(settings, root, shape)
+    forget("sources.file", "config")
     return source
 
 
@@ -117,13 +121,16 @@ def _once(name, *args):
     return result
 
 
-def assemble(root):
+def assemble(root, own=None):
     """(agent, what to close at the end) for the directory `root`, which ends with a slash. Raises
     SettingsError.
+
+    own: on a computer, functions to take in place of this module's, by their names.
 
     The order is that of a small heap: what is dropped again; the head, whose pieces are the largest; then the
     rest. A class whose one object is made loses its constructor, and this module what it has done with.
     """
+    globals().update(own or {})
     settings, keys = _once("_load", root)
     log, write, counters = _once("_storage", settings, root)
     head = _once("_head", root + "head.bin", settings["head"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from firmware import config
 from firmware.errors import SettingsError
-from firmware.sources.filecheck import open_camera
+from firmware.sources.file import open_source
 from tests.firmware.loopback import camera, settings, start, write_device
 from tests.headgen import random_head
 
@@ -25,7 +25,7 @@ def test_settings_with_defaults():
     made = config.check(copy.deepcopy(GOOD))
     assert made["eui64"] == bytes.fromhex(GOOD["eui64"])
     assert made["link"]["pan"] == 0x23F0
-    assert made["source"] == {"path": "camera.bin", "order": ""}
+    assert made["source"] == {"type": "file", "path": "camera.bin", "order": ""}
     assert made["wifi"] is None
     short = {k: v for k, v in GOOD.items() if k not in ("period_ms", "deadline_ms", "retries", "log")}
     made = config.check(short)
@@ -100,9 +100,8 @@ def opened(tmp_path: Path, content: bytes, order: bytes | None = None):
     (tmp_path / "camera.bin").write_bytes(content)
     if order is not None:
         (tmp_path / "order.bin").write_bytes(order)
-    return open_camera(
-        str(tmp_path / "camera.bin"), None if order is None else str(tmp_path / "order.bin"), SHAPE
-    )
+    settings = {"path": "camera.bin", "order": "" if order is None else "order.bin"}
+    return open_source(settings, f"{tmp_path}/", SHAPE)
 
 
 def test_images_come_in_the_files_order_or_in_the_one_given(tmp_path: Path):

@@ -17,8 +17,13 @@ def _open(path):
     return file, file.seek(0, 2)
 
 
-def open_camera(path, order, shape):
-    """A FileCamera for images of that (height, width, channels). order: path of the order's file, or None."""
+def open_source(settings, root, shape):
+    """A FileCamera for images of that (height, width, channels).
+
+    settings: `path` of the images and `order` of the order's file, or "", both below `root`.
+    """
+    path = root + settings["path"]
+    order = settings["order"] and root + settings["order"]
     camera, length = _open(path)
     camera.seek(0)
     header = camera.read(_HEADER)
