@@ -3,20 +3,23 @@
     MAC payload:  IPHC ‖ UDP-NHC ‖ payload                              Unfragmented
                   FRAG1 ‖ IPHC ‖ UDP-NHC ‖ payload[:first]              First
                   FRAGN ‖ payload[offset:]                              Next
+                  RFRAG 0 ‖ IPHC ‖ UDP-NHC ‖ payload[:first]            `recoverable_first`: First
+                  RFRAG i ‖ payload[offset:]
 
 What a Slimwire device or gateway accepts from the radio is narrower than what a capture may hold
 (`wire.dissect`): UDP directly after one IPv6 header, stateless or with contexts, 1280 octets at most.
 Reasons: those of `wire.iphc` and `wire.frag`, and `not-udp`, `ipv6-length`, `udp-length`, `frag-size`,
-`frag-offset`, `frag-length`.
+`frag-offset`, `frag-length`; `too-large` (sender).
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wire import eui64, frag, ieee802154, iphc
+from wire import eui64, frag, ieee802154, iphc, rfrag
 from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.ipv6 import HEADER_SIZE, MTU, UDP, UDP_OFFSET, Ipv6Header, UdpHeader, udp_checksum
+from wire.rfrag import SEQUENCES, Rfrag
 
 #: The UDP port of Slimwire messages at both ends: one of the sixteen that compress to 4 bits.
 PORT = 0xF0B0
@@ -114,6 +117,44 @@ def parse(
             "frag-length", f"a first fragment of {len(payload)} payload octets: not a multiple of 8"
         )
     return First(first.size, first.tag, *headers, length)
+
+
+def recoverable_first(
+    fragment: Rfrag, l2_src: bytes | None, l2_dst: bytes | None, contexts: iphc.Contexts | None = None
+) -> First:
+    """Read fragment 0 of a recoverable datagram (RFC 8931) that carries UDP; its tag has 8 bits.
+
+    Its sizes count compressed octets, so the UDP header must be compressed too: its length is then what is
+    left of them. The octets of UDP payload start at `len(fragment.payload) - len(udp_payload_slice)`.
+
+    Args:
+        fragment: sequence 0, no abort.
+        l2_src, l2_dst: the frame's addresses, 8 or 2 bytes.
+        contexts: IPHC contexts, none by default.
+
+    Raises:
+        WireError: see the reasons above; `truncated` without octets.
+    """
+    if not fragment.payload:
+        raise WireError("truncated", "a recoverable fragment without octets")
+    headers = _usual(fragment.payload, l2_src, l2_dst, None)
+    if headers is None:
+        done = iphc.decompress(fragment.payload, l2_src, l2_dst, contexts)
+        if done.udp is None or len(done.nhc) > 1:
+            raise WireError("not-udp", "a recoverable fragment without a compressed UDP header after IPv6's")
+        udp = done.udp
+        headers = _Headers(done.header.src, done.header.dst, udp.sport, udp.dport, udp.checksum, done.payload)
+    octets = headers.payload
+    length = fragment.offset - (len(fragment.payload) - len(octets))
+    if not len(octets) <= length <= MTU - UDP_OFFSET:
+        raise WireError(
+            "frag-size", f"{length} octets of UDP payload: expected {len(octets)}..{MTU - UDP_OFFSET}"
+        )
+    if len(octets) % 8 and len(octets) != length:
+        raise WireError(
+            "frag-length", f"a first fragment of {len(octets)} payload octets: not a multiple of 8"
+        )
+    return First(UDP_OFFSET + length, fragment.tag, *headers, length)
 
 
 class _Headers(NamedTuple):
@@ -224,3 +265,51 @@ def udp_frames(
         MacFrame(FrameKind.DATA, (seq + index) & 0xFF, pan, dst_eui, src_eui, part, ack_request, version=1)
         for index, part in enumerate(frag.cut(header, UDP_OFFSET, payload, tag, room, first_slice, step))
     ]
+
+
+def recoverable(
+    src_eui: bytes,
+    dst_eui: bytes,
+    sport: int,
+    dport: int,
+    payload: bytes,
+    tag: int,
+    first_slice: int,
+    step: int,
+) -> list[Rfrag]:
+    """The recoverable fragments (RFC 8931) of one UDP datagram; fragment i has sequence i.
+
+    Cut as `udp_frames` cuts: a fragment carries the very octets of UDP payload that its FRAG1 or FRAGN would.
+
+    Args:
+        src_eui, dst_eui, sport, dport, payload: as `udp_frames`.
+        tag: its low 8 bits are the datagram_tag.
+        first_slice: octets of UDP payload in fragment 0, a multiple of 8.
+        step: octets in each later one but the last, a multiple of 8.
+
+    Raises:
+        WireError: `frag-size` for more than 1232 octets of payload; `frag-cut` for a cut that fits no frame;
+            `too-large` for more than 32 fragments.
+    """
+    if len(payload) > MTU - UDP_OFFSET:
+        raise WireError("frag-size", f"a UDP payload of {len(payload)} bytes: at most {MTU - UDP_OFFSET} go")
+    src, dst = eui64.link_local(src_eui), eui64.link_local(dst_eui)
+    checksum = udp_checksum(src, dst, sport, dport, payload)
+    header = iphc.compress_udp(src, dst, sport, dport, checksum, src_eui, dst_eui)
+    room = ieee802154.room(dst_eui, src_eui) - rfrag.HEADER_SIZE
+    if (
+        first_slice % 8
+        or step % 8
+        or not 0 < first_slice <= room - len(header)
+        or not 0 < step <= min(room, rfrag.MAX_FRAGMENT)
+    ):
+        raise WireError("frag-cut", f"slices of {first_slice}, then {step} octets in frames with {room}")
+    pieces = [header + payload[:first_slice]]
+    pieces.extend(payload[at : at + step] for at in range(first_slice, len(payload), step))
+    if len(pieces) > SEQUENCES:
+        raise WireError("too-large", f"{len(pieces)} recoverable fragments: at most {SEQUENCES}")
+    made = [Rfrag(tag & 0xFF, 0, len(header) + len(payload), pieces[0])]
+    for sequence, piece in enumerate(pieces[1:], 1):
+        offset = len(header) + first_slice + (sequence - 1) * step
+        made.append(Rfrag(tag & 0xFF, sequence, offset, piece))
+    return made

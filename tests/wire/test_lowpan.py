@@ -12,7 +12,8 @@ from wire import eui64, frag, lowpan
 from wire.errors import WireError
 from wire.ieee802154 import MacFrame
 from wire.ipv6 import Ipv6Header, UdpHeader, udp_checksum
-from wire.lowpan import First, Next, Unfragmented, parse, udp_frames
+from wire.lowpan import First, Next, Unfragmented, parse, recoverable, recoverable_first, udp_frames
+from wire.rfrag import Rfrag
 
 A, B = bytes.fromhex("0200000000000001"), bytes.fromhex("02000000000000fe")
 
@@ -141,3 +142,68 @@ def test_any_bytes(data: bytes, prefix: str, l2: bytes | None) -> None:
     if isinstance(part, Next):
         assert part.udp_payload_offset >= 0
         assert part.udp_payload_offset + len(part.data) <= part.datagram_size - 48
+
+
+@given(st.binary(min_size=100, max_size=1232), st.integers(0, 0xFFFF), eui64s, eui64s)
+def test_recoverable_fragments_carry_the_slices_of_frag1_and_fragn(
+    payload: bytes, tag: int, src: bytes, dst: bytes
+) -> None:
+    plain = udp_frames(src, dst, lowpan.PORT, lowpan.PORT, payload, tag, 0, 1, first_slice=88, step=96)
+    fragments = recoverable(src, dst, lowpan.PORT, lowpan.PORT, payload, tag, 88, 96)
+    assert [fragment.sequence for fragment in fragments] == list(range(len(plain)))
+    first = recoverable_first(Rfrag.parse(fragments[0].emit()), src, dst)
+    usual = parse(plain[0].payload, src, dst)
+    assert isinstance(usual, First)
+    assert (first.tag, usual.tag) == (tag & 0xFF, tag)
+    first.tag = tag
+    assert first == usual
+    headers = fragments[0].offset - len(payload)
+    for fragment, frame in zip(fragments[1:], plain[1:], strict=True):
+        later = parse(frame.payload, src, dst)
+        assert isinstance(later, Next)
+        assert (fragment.offset - headers, fragment.payload) == (later.udp_payload_offset, later.data)
+
+
+@pytest.mark.parametrize(
+    ("payload", "size", "reason"),
+    [
+        ("", 100, "truncated"),
+        ("7e33f3001234" + "00" * 8, 13, "frag-size"),  # less than is there
+        ("7e33f3001234" + "00" * 8, 6 + 1233, "frag-size"),  # 1281 octets of IPv6
+        ("7e33f3001234" + "00" * 7, 100, "frag-length"),
+        ("7a333a80001234", 100, "not-udp"),
+        ("7e33e106630400000000f3001234aabb", 100, "not-udp"),
+        ("7a3311f0b0f0b0000b1234aabb", 100, "not-udp"),  # UDP, but not compressed
+        ("0011", 100, "dispatch"),
+    ],
+)
+def test_first_recoverable_fragments_that_are_refused(payload: str, size: int, reason: str) -> None:
+    with pytest.raises(WireError) as caught:
+        recoverable_first(Rfrag(1, 0, size, bytes.fromhex(payload)), A, B)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "step", "reason"),
+    [
+        (1233, 88, 96, "frag-size"),
+        (500, 96, 96, "frag-cut"),
+        (500, 88, 104, "frag-cut"),
+        (500, 84, 96, "frag-cut"),
+        (500, 88, 0, "frag-cut"),
+        (500, 8, 8, "too-large"),
+    ],
+)
+def test_cuts_that_recoverable_fragments_cannot_have(length: int, first: int, step: int, reason: str) -> None:
+    with pytest.raises(WireError) as caught:
+        recoverable(A, B, lowpan.PORT, lowpan.PORT, bytes(length), 0, first, step)
+    assert caught.value.reason == reason
+
+
+@given(st.binary(max_size=120), st.sampled_from(["", "7e33f300", "7a33", "41"]), st.integers(1, 0xFFFF))
+def test_any_bytes_in_a_first_recoverable_fragment(data: bytes, prefix: str, size: int) -> None:
+    try:
+        first = recoverable_first(Rfrag(1, 0, size, bytes.fromhex(prefix) + data), A, B)
+    except WireError:
+        return
+    assert len(first.udp_payload_slice) <= first.payload_length <= 1232
