@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
+BUNDLE ?=
 FUZZ_RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
@@ -37,8 +38,8 @@ setup: $(VENV)/.dev ## everything but training, in .venv
 
 setup-train: $(VENV)/.train ## what training needs as well (2 GB more)
 
-demo: $(VENV)/.lab ## one latent's whole journey, under attack (DEMO_FLAGS="--seconds 30 --seed 7")
-	$(BIN)/slimwire demo $(DEMO_FLAGS)
+demo: $(VENV)/.lab ## one latent's whole journey, under attack (BUNDLE=cifar10, DEMO_FLAGS="--seconds 30 --seed 7")
+	$(BIN)/slimwire demo $(if $(BUNDLE),--bundle $(BUNDLE)) $(DEMO_FLAGS)
 
 test: $(VENV)/.dev ## the whole suite; what is missing here is skipped visibly
 	$(BIN)/python -m pytest

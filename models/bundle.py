@@ -1,7 +1,8 @@
 """A bundle: head, tail, test images and measured figures in one directory.
 
 ``bundle.json`` (format 1) names each file with its SHA-256. `Bundle.load` checks everything it reads; what
-comes out of it can be used without further checks.
+comes out of it can be used without further checks. The camera may be a draw from a named data set instead
+of a file (`models.camera`). ``heap_kib`` says what heap a device needs for the head, in KiB; absent, 64.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.datasets import load_npz
-from models.errors import BundleError
+from models import camera as cameras
+from models.camera import Pictures
+from models.errors import BundleError, DataMissingError
 from models.headfile import HeadFile
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "bundles"
 LARGEST_FILE = 64 << 20
+HEAP_KIB = 64
 _FIELDS: dict[str, type] = {
     "name": str,
     "version": str,
@@ -73,8 +76,9 @@ class Bundle:
         raw = _read(path / "bundle.json")
         info = _checked_info(path, raw)
         head_bytes = _file(path, info, "head")
-        for part in ("tail", "camera"):
-            _file(path, info, part)
+        _file(path, info, "tail")
+        if "data" not in info["camera"]:
+            _file(path, info, "camera")
         headfile = HeadFile.parse(head_bytes)
         _check_fit(path, info, headfile)
         return cls(path, info, hashlib.sha256(raw).hexdigest(), headfile, head_bytes)
@@ -94,21 +98,42 @@ class Bundle:
         """Measured figures of each width, narrowest first: width, channels, macs, top1, bytes, frames."""
         return list(self.info["widths"])
 
+    @property
+    def heap_kib(self) -> int:
+        """KiB of heap that a device needs to run this head with everything else."""
+        return int(self.info.get("heap_kib", HEAP_KIB))
+
     @cached_property
-    def _camera(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        x, y = load_npz(self.path / self.info["camera"]["file"])
+    def _camera(self) -> Pictures:
+        camera = self.info["camera"]
+        found = (
+            cameras.from_data(camera) if "data" in camera else cameras.from_file(self.path / camera["file"])
+        )
+        x, y = found.x, found.y
         if x.shape[1:] != self.headfile.input:
             raise BundleError(f"{self.path}: camera images are {x.shape[1:]}; expected {self.headfile.input}")
-        if y.min() < 0 or y.max() >= len(self.classes):
+        if y is not None and (y.min() < 0 or y.max() >= len(self.classes)):
             last = len(self.classes) - 1
             raise BundleError(
                 f"{self.path}: camera labels go from {y.min()} to {y.max()}; expected 0 to {last}"
             )
-        return x, y
+        return found
 
     def camera(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Test images for demonstrations: ``x`` uint8 (N,H,W,C) and their classes ``y`` (N,)."""
-        return self._camera
+        """Test images for demonstrations: ``x`` uint8 (N,H,W,C) and their classes ``y`` (N,).
+
+        Raises DataMissingError where the camera is a draw from a data set that is not on this machine.
+        """
+        found = self._camera
+        assert found.y is not None
+        return found.x, found.y
+
+    def pictures(self) -> Pictures:
+        """What `camera` gives; generated pictures without classes where that is not on this machine."""
+        try:
+            return self._camera
+        except DataMissingError:
+            return cameras.generated(self.headfile.input)
 
     def tail(self, num_threads: int = 1) -> Any:
         """A new `models.tail.Tail` of this bundle; each thread needs its own."""
@@ -154,7 +179,14 @@ def _checked_info(path: Path, raw: bytes) -> dict[str, Any]:
             )
     if not info["classes"] or not all(isinstance(name, str) for name in info["classes"]):
         raise BundleError(f"{path}/bundle.json: 'classes' is {info['classes']!r}; expected a list of names")
-    for part in ("head", "tail", "camera"):
+    heap = info.get("heap_kib", HEAP_KIB)
+    if type(heap) is not int or not 16 <= heap <= 1 << 16:
+        raise BundleError(f"{path}/bundle.json: 'heap_kib' is {heap!r}; expected 16 to 65536")
+    files = ["head", "tail", "camera"]
+    if "data" in info["camera"]:
+        cameras.check(f"{path}/bundle.json", info["camera"])
+        files.remove("camera")
+    for part in files:
         name, digest = info[part].get("file"), info[part].get("sha256")
         if not isinstance(name, str) or not isinstance(digest, str) or Path(name).name != name:
             raise BundleError(

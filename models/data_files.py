@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import BundleError
+from models.errors import BundleError, DataMissingError
 
 #: The last local place: a folder shared by projects, beside this one's.
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -42,7 +42,7 @@ class Source:
     Attributes:
         title, licence, classes: as cards and answers name them.
         debian: where its Debian package puts it, None without one.
-        url: of the official source; a file's name is added.
+        url: of the official source; a file's name is added. "": ask nobody.
         files: SHA-256 by file name, of what ``read`` says it is of.
         read: ``(name, source, split) -> DataSet``; split is ``train`` or ``test``.
     """
@@ -77,18 +77,20 @@ class Source:
     def fetch(self, name: str, filename: str, check: Callable[[bytes, str], bytes]) -> bytes:
         """``check(content, where)`` of a file from the official source; kept in ``$SLIMWIRE_DATA/<name>``.
 
-        Raises BundleError when the source does not answer, and what ``check`` raises.
+        Raises DataMissingError when the source does not answer, and what ``check`` raises.
         """
         url = self.url + filename
+        looked = ", ".join(str(folder) for folder in self.folders(name))
+        package = f"install the Debian package dataset-{name} or " if self.debian else ""
+        remedy = f"{package}set SLIMWIRE_DATA to a folder with {filename}"
+        if not self.url:
+            raise DataMissingError(f"{self.title} was not found in {looked}; {remedy}")
         try:
             with urllib.request.urlopen(url, timeout=60) as response:
                 packed: bytes = response.read(DOWNLOAD_LIMIT)
         except OSError as error:
-            looked = ", ".join(str(folder) for folder in self.folders(name))
-            package = f"install the Debian package dataset-{name} or " if self.debian else ""
-            raise BundleError(
-                f"{self.title} was not found in {looked} and {url} did not answer ({error}); {package}set "
-                f"SLIMWIRE_DATA to a folder with {filename}"
+            raise DataMissingError(
+                f"{self.title} was not found in {looked} and {url} did not answer ({error}); {remedy}"
             ) from error
         content = check(packed, url)
         own = os.environ.get("SLIMWIRE_DATA")

@@ -7,6 +7,7 @@ Wherever the bytes come from, they must have the SHA-256 pinned here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.data_files import DataSet, Source
 from models.errors import BundleError
 
 Images = npt.NDArray[np.uint8]
+SPLITS = ("train", "test")
 
 SOURCES = {
     "fashion-mnist": Source(
@@ -72,20 +74,20 @@ SOURCES = {
 }
 
 
-def load(name: str, split: str) -> DataSet:
+def load(name: str, split: str, *, download: bool = True) -> DataSet:
     """A named data set's ``train`` or ``test`` split, with the form it was found in.
 
-    Raises BundleError when the name or split is unknown, a file is damaged, or nothing was found and the
-    download failed.
+    Raises BundleError when the name or split is unknown or a file is damaged, and DataMissingError when
+    nothing was found and the download failed, or there was to be none.
     """
     source = SOURCES.get(name)
     if source is None:
         raise BundleError(
             f"no data set is called {name!r}; known: {', '.join(sorted(SOURCES))}, or give a .npz file"
         )
-    if split not in ("train", "test"):
+    if split not in SPLITS:
         raise BundleError(f"no split is called {split!r}; expected train or test")
-    return source.read(name, source, split)
+    return source.read(name, source if download else replace(source, url=""), split)
 
 
 def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:

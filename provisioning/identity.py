@@ -274,7 +274,7 @@ def device_files(
     order: Sequence[int] | None = None,
 ) -> dict[str, bytes]:
     """The files of a device but for its firmware, by name. Arguments as for `write_device_root`."""
-    images = bundle.camera()[0] if camera is None else camera
+    images = bundle.pictures().x if camera is None else camera
     if images.dtype != np.uint8 or images.shape[1:] != bundle.headfile.input or not 0 < len(images) < 1 << 16:
         raise ProvisionError(
             f"the camera's images are {images.dtype} of shape {images.shape}",

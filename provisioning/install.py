@@ -79,7 +79,7 @@ def install(plan: Plan, say: Callable[[str], None], *, dry_run: bool = False) ->
         code = payload.build(architecture, work)
         with Site.open(plan.site_dir, name=plan.site, gateway=plan.gateway, create=not dry_run) as site:
             settings = site.new_identity(eui, plan.options)
-            images = plan.bundle.camera()[0][: plan.images]
+            images = plan.bundle.pictures().x[: plan.images]
             mine = {f"/{k}": v for k, v in device_files(plan.bundle, settings, images).items()}
             everything = replace(code, files={**code.files, **mine})
             report = _report(plan, info, settings, everything)

@@ -27,7 +27,7 @@ def head(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = F
     from lab.bench.head import measure  # noqa: PLC0415
 
     loaded = _load(bundle)
-    images = loaded.camera()[0]
+    images = loaded.pictures().x
     image = images[np.random.default_rng(seed).integers(len(images))]
     widths = measure(loaded.headfile, image)
     if json:

@@ -53,7 +53,7 @@ def enrol(
         bundle: whose head and camera the devices get.
         pace: see there.
     """
-    order = list(range(len(bundle.camera()[0])))
+    order = list(range(len(bundle.pictures().x)))
     random.Random(f"images {seed}").shuffle(order)
     options = identity.DeviceOptions(
         link={

@@ -136,7 +136,7 @@ def build(
     seconds: float,
     deadline_ms: float,
     logs: Sequence[DeviceLog],
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     widths: Mapping[int, float],
     delivered: Sequence[Delivered],
     accepted_fragments: int,
@@ -149,7 +149,7 @@ def build(
         seconds: how long the devices sent.
         deadline_ms: from a message's first frame to its answer, to count as on time.
         logs: one per device, complete.
-        labels: class of every image of the camera, by index.
+        labels: class of every image of the camera, by index; None of pictures without.
         widths: the bundle's own top-1 (0..1) by width in thousandths.
         delivered: everything the gateway handed on.
         accepted_fragments: uplink fragments the gateway verified.
@@ -160,7 +160,7 @@ def build(
     for log in logs:
         for counter in log.answers.keys() & log.sent.keys():
             sent = log.sent[counter]
-            hit = int(log.answers[counter]["cls"]) == int(labels[int(sent["img"])])
+            hit = labels is not None and int(log.answers[counter]["cls"]) == labels[int(sent["img"])]
             per.setdefault(int(sent["w"]), []).append((sent, hit))
     answers = sum(len(items) for items in per.values())
     right = sum(ok for items in per.values() for _, ok in items)
@@ -181,13 +181,13 @@ def build(
         "lost": sum(len(log.custody - log.answers.keys()) for log in logs),
         "unanswered": sum(len(log.sent.keys() - log.answers.keys()) for log in logs),
         "retries": sum(log.attempts - len(log.sent) for log in logs),
-        "top1": round(right / answers, 4) if answers else 0.0,
+        "top1": None if labels is None else round(right / answers, 4) if answers else 0.0,
         "top1_expected": round(expected, 4),
         "top1_interval99": [round(low, 4), round(high, 4)],
         "widths": {
             f"{w / 1000:g}" if w % 1000 else f"{w / 1000:.1f}": {
                 "answers": len(items),
-                "top1": round(sum(ok for _, ok in items) / len(items), 4),
+                "top1": None if labels is None else round(sum(ok for _, ok in items) / len(items), 4),
                 "bytes": round(sum(int(sent["bytes"]) for sent, _ in items) / len(items), 2),
                 "frames": round(sum(int(sent["frames"]) for sent, _ in items) / len(items), 2),
             }
@@ -268,16 +268,20 @@ def table(result: Mapping[str, Any]) -> Table:
         f"{answered}, {result['unanswered']} given up, {result['lost']} lost after an acknowledgement",
     )
     low, high = result["top1_interval99"]
+    known = result["top1"] is not None
     out.add_row(
         "right",
         f"{result['top1']:.1%} (the bundle's own figure for this mix: {result['top1_expected']:.1%}, "
-        f"99 % interval {low:.1%} to {high:.1%})",
+        f"99 % interval {low:.1%} to {high:.1%})"
+        if known
+        else f"not known: {result['camera']} without classes",
     )
     for width, item in result["widths"].items():
         out.add_row(
             f"  width {width}",
-            f"{item['answers']} answers, {item['top1']:.1%} right, "
-            f"{item['bytes']:.0f} B in {item['frames']:.1f} frames",
+            f"{item['answers']} answers, "
+            + (f"{item['top1']:.1%} right, " if known else "")
+            + f"{item['bytes']:.0f} B in {item['frames']:.1f} frames",
         )
     out.add_row("width changes", str(result["switches"]))
     latency = result["latency_ms"]

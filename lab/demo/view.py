@@ -25,13 +25,14 @@ _LINE_EVERY = 5.0
 class Device:
     """A device's state at a moment, its last messages oldest first.
 
+    `right` is None where the pictures have no classes.
     `widths` in thousandths; `hits` whether each answer came within the deadline, but the newest's.
     """
 
     name: str
     sent: int = 0
     answers: int = 0
-    right: int = 0
+    right: int | None = 0
     last: str = ""
     trust: float | None = None
     widths: Sequence[int] = ()
@@ -179,7 +180,7 @@ def _devices(state: State) -> Table:
     ):
         out.add_column(heading, no_wrap=True)
     for device in state.devices:
-        share = f"{device.right / device.answers:.0%}" if device.answers else "–"
+        share = "–" if device.right is None or not device.answers else f"{device.right / device.answers:.0%}"
         trust = "–" if device.trust is None else f"{device.trust:.2f}"
         colours = {True: "cyan", False: "red", None: "dim"}
         widths = Text.assemble(

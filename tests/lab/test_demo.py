@@ -104,6 +104,7 @@ def test_the_whole_journey_under_attack(shown):
     _, result, err = shown
     assert (result["devices"], result["seconds"], result["seed"]) == (3, 12, 7)
     assert result["runtime"].startswith("micropython")
+    assert (result["heap_kib"], result["camera"]) == (64, "512 pictures of the bundle")
     assert result["answers"] >= 0.9 * result["sent"]
     assert result["answers"] >= 60
     assert result["lost"] == 0

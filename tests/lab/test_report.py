@@ -1,6 +1,8 @@
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from lab.demo import report
 from lab.demo.report import Air, Delivered, DeviceLog, LogReader
@@ -56,6 +58,20 @@ def test_answers_are_counted_once_per_message_and_width():
     assert result["latency_ms"] == {"p50": 50.0, "p99": 250.0}
     assert result["runtime"] == "micropython 1.29.0"
     assert result["heap_kib"] == 64
+
+
+def test_pictures_without_classes_are_neither_right_nor_wrong():
+    device = log("aa", sent(1, 0, 250), answer(1, 0, 50.0))
+    result = report.build(
+        seconds=30, deadline_ms=300, logs=[device], labels=None, widths=WIDTHS, delivered=[],
+        accepted_fragments=5, rejected={}, air=Air(),
+    )  # fmt: skip
+    assert (result["answers"], result["top1"], result["widths"]["0.25"]["top1"]) == (1, None, None)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(report.table({**result, "camera": "64 generated pictures"}))
+    text = console.export_text()
+    assert "not known: 64 generated pictures" in text
+    assert "1 answers, 40 B in 2.0 frames" in text
 
 
 def test_custody_without_an_answer_is_lost_and_without_custody_nothing_is():
