@@ -22,6 +22,8 @@ class Reason(StrEnum):
     LINK_OVERRUN = "link-overrun", "The link's receive queue was full: the frame was dropped unread."
     BAD_ZEP = "bad-zep", "A UDP datagram that is no ZEP version 2 data frame."
 
+    BAD_TOPIC = "bad-topic", "An MQTT message on a topic that names no device."
+
     LINK_UNSENT = "link-unsent", "The link could not send a frame: the network below it refused."
 
     # Frames.
@@ -38,6 +40,12 @@ class Reason(StrEnum):
         "A fragment that is empty, no multiple of 8 before the end, or not as long as its slice.",
     )
     NOT_UDP = "not-udp", "An IPv6 packet that carries something other than UDP."
+
+    MALFORMED_FRAGMENT = "malformed-fragment", "An MQTT message that is no fragment."
+    NO_FIRST = (
+        "no-first",
+        "A later MQTT fragment before its first one: a broker keeps the order, so that one never comes.",
+    )
 
     # Who.
     STRANGER = "stranger", "A source address that is not enrolled here."
@@ -61,6 +69,12 @@ class Reason(StrEnum):
         "A verified first fragment whose cut is impossible; authenticated evidence.",
     )
     BAD_TAG = "bad-tag", "A later fragment whose tag is wrong; it alone is dropped."
+
+    RECOVERY_ABORT = (
+        "recovery-abort",
+        "An RFRAG with offset 0: the sender's abort. Anybody can send it, so it frees nothing.",
+    )
+    STRAY_ACK = "stray-ack", "An RFRAG-ACK about nothing that this gateway sends: a hint of no use."
 
     # Replay and copies.
     DUPLICATE = "duplicate", "A fragment that is already there, byte for byte."

@@ -78,6 +78,10 @@ class Datagram:
             return Reason.DUPLICATE if kept == data else Reason.OVERLAP
         return index
 
+    def offset_of(self, index: int) -> int:
+        """Where in the UDP payload slice `index`, 1 or more, would begin; `place` says if there is one."""
+        return self._start + (index - 1) * self._stride
+
     def keep(self, index: int, data: bytes) -> None:
         """Keep a slice whose tag was verified."""
         self.parts[index - 1] = bytes(data)

@@ -9,6 +9,9 @@ A frame takes one way through: 802.15.4, whose it is, 6LoWPAN, and then either
   dropped alone; or
 - a later fragment that overtook its first one: the small shared pool (`gateway.early`).
 
+A recoverable fragment (RFC 8931) is one of these as well; its sender may be told what is there
+(`gateway.recovery`). An RFRAG-ACK or an abort is a hint: it changes nothing here.
+
 Whatever is wrong ends in a counted `Reason`; no input raises. What has not authenticated itself changes
 nothing but that pool and the tally behind it (`gateway.ledger`).
 """
@@ -22,16 +25,18 @@ from gateway.early import EarlyPool
 from gateway.ledger import FailureLedger
 from gateway.reasons import Reason
 from gateway.reassembly import Datagram
+from gateway.recovery import ANSWERED, WHOLE, AckRation, bitmap
 from security.chain import ChainVerifier
 from security.keys import GatewayKeys
 from security.registry import Device, GatewayRegistry
 from security.replay import Intervals
 from security.trust import Cause, Quarantining, Standing, TrustEngine
-from wire import eui64, lowpan
+from wire import eui64, lowpan, mqtt
 from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.ipv6 import UDP_OFFSET
 from wire.message import MAX_PAYLOAD, PORT, FirstSlice, Kind, datagram_tag, without_f
+from wire.rfrag import FULL_BITMAP, NULL_BITMAP, Rfrag, RfragAck
 
 
 class Accepted(NamedTuple):
@@ -73,7 +78,24 @@ class Kept(NamedTuple):
     device: bytes
 
 
-Event = Accepted | Verified | Rejected | Kept
+class Acknowledge(NamedTuple):
+    """An RFRAG-ACK that the device is to get. `tag`: 8 bits; `bitmap`: 32, sequence 0 the most significant."""
+
+    device: bytes
+    pan: int | None
+    tag: int
+    bitmap: int
+
+
+class Hint(NamedTuple):
+    """An RFRAG-ACK in the name of this device, about a datagram of the gateway's. Anybody can send it."""
+
+    device: bytes
+    tag: int
+    bitmap: int
+
+
+Event = Accepted | Verified | Rejected | Kept | Acknowledge | Hint
 
 
 class Completed(NamedTuple):
@@ -98,7 +120,7 @@ class Peer:
     used: dict[int, Intervals] = field(default_factory=dict)
     #: The last completed messages by (epoch, counter), oldest first.
     complete: "OrderedDict[tuple[int, int], Completed]" = field(default_factory=OrderedDict)
-    #: (datagram size, datagram tag) of those.
+    #: (datagram size, datagram tag) of those; (0, 8-bit tag) is what a recoverable fragment names it by.
     complete_tags: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     #: Highest verified counter of any epoch; only newer ones count for the rate.
     highest: int = -1
@@ -109,6 +131,8 @@ class Peer:
     fragments: int = 0
     rejected: int = 0
     last_heard: float | None = None
+    #: RFRAG-ACKs that nothing authenticated has asked for.
+    ration: AckRation = field(default_factory=AckRation)
 
 
 #: Unauthenticated evidence about a source: it shrinks that source's share of the pool, and nothing else.
@@ -137,6 +161,8 @@ _LOWPAN_REASONS = {
     "frag-empty": Reason.BAD_LENGTH,
     "not-udp": Reason.NOT_UDP,
 }
+#: First octets of RFRAG and RFRAG-ACK, with and without E.
+_RECOVERABLE = frozenset({b"\xe8", b"\xe9", b"\xea", b"\xeb"})
 _MESSAGE_REASONS = {"bad-version": Reason.BAD_VERSION}
 
 #: Intervals of used counters kept per device and epoch. The edge server's record is exact; here a hostile
@@ -258,6 +284,8 @@ class Receiver:
             return [self._reject(Reason.REVOKED, source, now)]
         if mac.secured:
             return [self._reject(Reason.MALFORMED_FRAME, source, now)]
+        if mac.payload[:1] in _RECOVERABLE:
+            return self._on_recoverable(source, peer, mac.pan, mac.payload, now)
         try:
             packet = lowpan.parse(mac.payload, source, mac.dst)
         except WireError as error:
@@ -265,6 +293,33 @@ class Receiver:
         if isinstance(packet, lowpan.Next):
             return self._on_next(source, peer, packet, now)
         return self._on_first(source, peer, mac.pan, packet, now)
+
+    def on_fragment(self, source: bytes, fragment: bytes, now: float) -> list[Event]:
+        """Take one fragment that came over MQTT (`wire.mqtt`), on the topic of device `source`. Never raises.
+
+        From here on it is any other fragment: the topic is a claim, as the source of a frame is one.
+        """
+        peer = self.peers.get(source)
+        if peer is None:
+            return [self._stranger(source, now)]
+        if peer.device.revoked:
+            return [self._reject(Reason.REVOKED, source, now)]
+        try:
+            part = mqtt.Fragment.parse(fragment)
+        except WireError:
+            return [self._reject(Reason.MALFORMED_FRAGMENT, source, now)]
+        tag = datagram_tag(part.counter)
+        if not part.i:
+            size = part.payload_length + UDP_OFFSET
+            addresses = (peer.address, self._address)
+            first = lowpan.First(size, tag, *addresses, PORT, PORT, 0, part.data, part.payload_length)
+            return self._on_first(source, peer, None, first, now)
+        for datagram in peer.account.open.values():
+            if datagram.counter == part.counter:
+                offset = datagram.offset_of(part.i)
+                return self._on_next(source, peer, lowpan.Next(datagram.size, tag, offset, part.data), now)
+        done = any(counter == part.counter for _, counter in peer.complete)
+        return [self._reject(Reason.ALREADY_COMPLETE if done else Reason.NO_FIRST, source, now)]
 
     def tick(self, now: float) -> list[Event]:
         """Drop what was not finished in time; call it about once a second."""
@@ -291,6 +346,8 @@ class Receiver:
         pan: int | None,
         packet: lowpan.First | lowpan.Unfragmented,
         now: float,
+        *,
+        recoverable: bool = False,
     ) -> list[Event]:
         if packet.src16 != peer.address:
             return [self._reject(Reason.BAD_SOURCE, source, now)]
@@ -302,6 +359,7 @@ class Receiver:
             data, length, tag = packet.udp_payload_slice, packet.payload_length, packet.tag
         else:
             data, length, tag = packet.payload, len(packet.payload), None
+        tag_bits = 0xFF if recoverable else 0xFFFF
         if length > MAX_PAYLOAD:
             return [self._reject(Reason.BAD_SIZE, source, now)]
         try:
@@ -311,7 +369,7 @@ class Receiver:
         if first.kind is not Kind.DATA:
             return [self._reject(Reason.UNKNOWN_KIND, source, now)]
         own_tag = datagram_tag(first.counter)
-        if tag is not None and tag != own_tag:
+        if tag is not None and tag != own_tag & tag_bits:
             return [self._reject(Reason.TAG_MISMATCH, source, now)]
         there = peer.account.open.get((length + UDP_OFFSET, own_tag))
         if there is not None and there.first.data == data:
@@ -384,6 +442,9 @@ class Receiver:
         events.append(Verified(source))
         for offset, data in self.early.take(source, datagram.size, datagram.tag):
             events.append(self._fill(source, peer, datagram, offset, data, now))
+        for sequence, data in self.early.take(source, 0, datagram.tag & 0xFF):
+            if not datagram.complete:
+                events.append(self._fill_sequence(source, peer, datagram, sequence, data, now))
         return events
 
     @staticmethod
@@ -422,6 +483,67 @@ class Receiver:
             return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
         return self._early(source, packet, now)
 
+    # A recoverable fragment, or what is said about one.
+
+    def _on_recoverable(
+        self, source: bytes, peer: Peer, pan: int | None, payload: bytes, now: float
+    ) -> list[Event]:
+        try:
+            if payload[0] & 2:
+                ack = RfragAck.parse(payload)
+                return [Hint(source, ack.tag, ack.bitmap)]
+            fragment = Rfrag.parse(payload)
+            if fragment.is_abort:
+                return [self._reject(Reason.RECOVERY_ABORT, source, now)]
+            if fragment.sequence == 0:
+                first = lowpan.recoverable_first(fragment, source, self.gateway)
+                events = self._on_first(source, peer, pan, first, now, recoverable=True)
+            else:
+                events = self._on_sequence(source, peer, fragment, now)
+        except WireError as error:
+            return [self._reject(_LOWPAN_REASONS.get(error.reason, Reason.MALFORMED_LOWPAN), source, now)]
+        if fragment.ack_request:
+            events.extend(self._acknowledge(source, peer, pan, fragment.tag, events, now))
+        return events
+
+    def _on_sequence(self, source: bytes, peer: Peer, fragment: Rfrag, now: float) -> list[Event]:
+        """A later fragment: of the newest open datagram with its tag, else of one that is not open."""
+        if not fragment.payload:
+            return [self._reject(Reason.BAD_LENGTH, source, now)]
+        datagram = peer.account.newest.get(fragment.tag)
+        if datagram is None:
+            named = lowpan.Next(0, fragment.tag, fragment.sequence, fragment.payload)
+            return self._on_next(source, peer, named, now)
+        first = datagram.first
+        offset = first.slice_at(fragment.sequence)[0] if fragment.sequence <= first.n else -1
+        # How long the compressed headers are is nobody's to say under the MAC, and needs no saying.
+        if offset < 0 or not 0 < fragment.offset - offset <= UDP_OFFSET:
+            return [self._reject(Reason.BAD_OFFSET, source, now)]
+        return self._on_next(
+            source, peer, lowpan.Next(datagram.size, datagram.tag, offset, fragment.payload), now
+        )
+
+    def _fill_sequence(
+        self, source: bytes, peer: Peer, datagram: Datagram, sequence: int, data: bytes, now: float
+    ) -> Event:
+        if sequence > datagram.first.n:
+            return self._reject(Reason.BAD_OFFSET, source, now)
+        return self._fill(source, peer, datagram, datagram.first.slice_at(sequence)[0], data, now)
+
+    def _acknowledge(
+        self, source: bytes, peer: Peer, pan: int | None, tag: int, events: list[Event], now: float
+    ) -> list[Event]:
+        """The RFRAG-ACK for a fragment that asked for one and had these events, if it gets one."""
+        refusals = {event.reason for event in events if isinstance(event, Rejected)} - {Reason.EVICTED}
+        genuine = any(isinstance(event, Verified | Accepted) for event in events)
+        kept = any(isinstance(event, Kept) for event in events)
+        if not genuine and not ((kept or refusals & ANSWERED) and peer.ration.take(now)):
+            return []
+        datagram = peer.account.newest.get(tag)
+        if any(isinstance(event, Accepted) for event in events) or refusals & WHOLE:
+            return [Acknowledge(source, pan, tag, FULL_BITMAP)]
+        return [Acknowledge(source, pan, tag, NULL_BITMAP if datagram is None else bitmap(datagram))]
+
     def _early(self, source: bytes, packet: lowpan.Next, now: float) -> list[Event]:
         share = self.ledger.share(source, self.early.capacity, now)
         kept, evicted = self.early.add(
@@ -458,9 +580,10 @@ class Receiver:
         peer.complete[name] = Completed(now, self.limits.retry_gap if before is None else 2 * before.gap)
         peer.complete.move_to_end(name)
         peer.complete_tags[(datagram.size, datagram.tag)] = name
+        peer.complete_tags[(0, datagram.tag & 0xFF)] = name
         while len(peer.complete) > self.limits.remembered:
             peer.complete.popitem(last=False)
-        if len(peer.complete_tags) > 2 * self.limits.remembered:
+        if len(peer.complete_tags) > 4 * self.limits.remembered:
             peer.complete_tags = {
                 key: name for key, name in peer.complete_tags.items() if name in peer.complete
             }

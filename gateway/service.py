@@ -14,7 +14,7 @@ from gateway.enrolment import Enrolment
 from gateway.errors import GatewayError
 from gateway.journal import Journal
 from gateway.links.base import Link, Received
-from gateway.receiver import Accepted, Receiver
+from gateway.receiver import Accepted, Receiver, Rejected
 from gateway.settings import Settings
 from gateway.trust_file import TrustFile
 from gateway.uplink import Uplink, UplinkLimits
@@ -133,10 +133,15 @@ class Service:
 
     async def _receive(self) -> None:
         receive, on_frame = self.link.receive, self.receiver.on_frame
+        on_fragment = self.receiver.on_fragment
         while True:
             for _ in range(_BURST):
                 received = await receive()
-                for event in on_frame(received.frame, received.at):
+                source, frame, at = received.source, received.frame, received.at
+                events = on_frame(frame, at) if source is None else on_fragment(source, frame, at)
+                if source is not None and all(type(event) is Rejected for event in events):
+                    self.link.refuse(received)
+                for event in events:
                     if type(event) is Accepted:
                         self._on_message(event, received)
             await asyncio.sleep(0)

@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.links.base import Link, Received
+from gateway.links.base import Leg, Link, Received
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class FaultyLink:
     def description(self) -> str:
         """That of the wrapped link."""
         return self._link.description
+
+    def legs(self) -> Sequence[Leg]:
+        """Those of the wrapped link."""
+        return self._link.legs()
 
     async def receive(self) -> Received:
         """The next frame that survives."""
@@ -104,6 +109,10 @@ class FaultyLink:
     def learn(self, source: bytes, origin: object) -> None:
         """Passed on."""
         self._link.learn(source, origin)
+
+    def refuse(self, received: Received) -> None:
+        """Passed on."""
+        self._link.refuse(received)
 
     def close(self) -> None:
         """Close the wrapped link."""

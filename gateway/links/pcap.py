@@ -1,11 +1,15 @@
-"""Capture of every frame of any link, both directions, as pcap of link type 195 (802.15.4 with FCS)."""
+"""Capture of every frame of any link, both directions, as pcap of link type 195 (802.15.4 with FCS).
+
+Fragments that came over MQTT are no frames and are not captured.
+"""
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.errors import LinkError
-from gateway.links.base import Link, Received
+from gateway.links.base import Leg, Link, Received
 from wire.pcap import IEEE802154_WITH_FCS, Writer
 
 
@@ -38,10 +42,15 @@ class PcapLink:
         """That of the wrapped link."""
         return self._link.description
 
+    def legs(self) -> Sequence[Leg]:
+        """Those of the wrapped link."""
+        return self._link.legs()
+
     async def receive(self) -> Received:
         """The wrapped link's next frame, recorded."""
         received = await self._link.receive()
-        self._record(received.frame)
+        if received.source is None:
+            self._record(received.frame)
         return received
 
     async def send(self, frame: bytes) -> None:
@@ -52,6 +61,10 @@ class PcapLink:
     def learn(self, source: bytes, origin: object) -> None:
         """Passed on."""
         self._link.learn(source, origin)
+
+    def refuse(self, received: Received) -> None:
+        """Passed on."""
+        self._link.refuse(received)
 
     def close(self) -> None:
         """Close the wrapped link and the file."""

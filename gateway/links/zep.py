@@ -8,9 +8,10 @@ import asyncio
 import socket
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
 
 from gateway.errors import LinkError
-from gateway.links.base import Received
+from gateway.links.base import Leg, Received
 from gateway.reasons import Reason
 from wire.errors import WireError
 from wire.ieee802154 import MacFrame
@@ -65,6 +66,7 @@ class ZepLink:
         self._routes: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
         self._route_bound = routes
         self._seq = 0
+        self._received = self._sent = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
         self._hello: asyncio.TimerHandle | None = None
@@ -126,6 +128,10 @@ class ZepLink:
         host, port = self.address
         return f"ZEP on UDP {host}:{port}"
 
+    def legs(self) -> Sequence[Leg]:
+        """This one; a UDP socket is always up."""
+        return (Leg("zep", self.description, True, self._received, self._sent),)
+
     async def receive(self) -> Received:
         """The next frame; waits for one."""
         while not self._queue:
@@ -155,6 +161,7 @@ class ZepLink:
             except OSError:
                 break  # unreachable: the frame is lost, as on any radio
             else:
+                self._sent += 1
                 return
         self.counters[Reason.LINK_UNSENT] += 1
 
@@ -166,6 +173,9 @@ class ZepLink:
         self._routes.move_to_end(source)
         if len(self._routes) > self._route_bound:
             self._routes.popitem(last=False)
+
+    def refuse(self, received: Received) -> None:
+        """Nothing to do: UDP keeps nothing."""
 
     def close(self) -> None:
         """Close the socket; closing it again does nothing."""
@@ -194,6 +204,7 @@ class ZepLink:
             except WireError:
                 self.counters[Reason.BAD_ZEP] += 1
                 continue
+            self._received += 1
             self._queue.append(Received(packet.frame, origin, packet.lqi, time.monotonic()))
         if self._queue and self._waiter is not None:
             if not self._waiter.done():
