@@ -53,12 +53,17 @@ class Limits:
 
 
 class Account:
-    """What one identity holds: open datagrams by (datagram size, datagram tag), and their bytes."""
+    """What one identity holds: open datagrams by (datagram size, datagram tag), and their bytes.
 
-    __slots__ = ("open", "used")
+    `newest` has them by the low 8 bits of the tag, which is all that a recoverable fragment says; of several
+    the newest.
+    """
+
+    __slots__ = ("newest", "open", "used")
 
     def __init__(self) -> None:
         self.open: dict[tuple[int, int], Datagram] = {}
+        self.newest: dict[int, Datagram] = {}
         self.used = 0
 
 
@@ -124,11 +129,16 @@ class Budget:
             self.release(account, old)
         self._charge(account, datagram.size)
         account.open[(datagram.size, datagram.tag)] = datagram
+        there = account.newest.get(datagram.tag & 0xFF)
+        if there is None or there.counter <= datagram.counter:
+            account.newest[datagram.tag & 0xFF] = datagram
         return evicted
 
     def release(self, account: Account, datagram: Datagram) -> None:
         """Close `datagram`: it is complete, expired or evicted."""
         del account.open[(datagram.size, datagram.tag)]
+        if account.newest.get(datagram.tag & 0xFF) is datagram:
+            del account.newest[datagram.tag & 0xFF]
         self._charge(account, -datagram.size)
 
     def return_borrowed(self, account: Account) -> None:

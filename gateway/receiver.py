@@ -79,7 +79,7 @@ class Kept(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """An RFRAG-ACK that the device is to get. `tag`: 8 bits; `bitmap`: 32, sequence 0 the most significant."""
+    """An RFRAG-ACK that the device is to get. `tag`: 8 bits; `bitmap`: 32, sequence 0 at the left."""
 
     device: bytes
     pan: int | None
@@ -443,8 +443,7 @@ class Receiver:
         for offset, data in self.early.take(source, datagram.size, datagram.tag):
             events.append(self._fill(source, peer, datagram, offset, data, now))
         for sequence, data in self.early.take(source, 0, datagram.tag & 0xFF):
-            if not datagram.complete:
-                events.append(self._fill_sequence(source, peer, datagram, sequence, data, now))
+            events.append(self._fill_sequence(source, peer, datagram, sequence, data, now))
         return events
 
     @staticmethod

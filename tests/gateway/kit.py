@@ -1,17 +1,19 @@
 """A device and a gateway on paper: genuine frames, made by `wire` and `security` as a device makes them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.admission import Limits
 from gateway.downlink import FIRST_ROOM, SINGLE_ROOM, SLICE_ROOM
-from gateway.receiver import Accepted, Event, Receiver, Rejected
+from gateway.receiver import Accepted, Acknowledge, Event, Receiver, Rejected
 from security import chain
 from security.chain import KeyedChain
 from security.keys import derive_edge, derive_gateway
 from security.registry import Device, EdgeRegistry, GatewayRegistry
 from security.trust import PaperTrust
 from wire import eui64, lowpan
+from wire.ieee802154 import FrameKind, MacFrame
 from wire.message import PORT, FirstSlice, Kind, datagram_tag, octet0
 
 GATEWAY = bytes.fromhex("0200000000000001")
@@ -88,6 +90,42 @@ class Node:
         )
         return [frame.emit() for frame in made]
 
+    def recoverable(
+        self,
+        counter: int,
+        sealed: bytes,
+        *,
+        attempt: int = 0,
+        ask: Collection[int] = (),
+        tag: int | None = None,
+    ) -> list[bytes]:
+        """The frames of one message in recoverable fragments (RFC 8931).
+
+        Args:
+            ask: sequences that ask for an acknowledgement.
+            tag: instead of the right one.
+        """
+        slices = self.slices(counter, sealed, attempt=attempt)
+        payload = b"".join(slices)
+        step = 8 * FirstSlice.parse(slices[0], len(payload)).step or SLICE_ROOM
+        fragments = lowpan.recoverable(
+            self.eui,
+            GATEWAY,
+            PORT,
+            PORT,
+            payload,
+            datagram_tag(counter) if tag is None else tag,
+            len(slices[0]),
+            step,
+        )
+        for fragment in fragments:
+            fragment.ack_request = fragment.sequence in ask
+        return [self.mac(fragment.emit()) for fragment in fragments]
+
+    def mac(self, payload: bytes, seq: int = 0) -> bytes:
+        """A frame of this device around any MAC payload."""
+        return MacFrame(FrameKind.DATA, seq, PAN, GATEWAY, self.eui, payload, True, version=1).emit()
+
 
 def registry(*nodes: Node, revoked: tuple[Node, ...] = ()) -> GatewayRegistry:
     """The gateway's registry of these devices."""
@@ -125,6 +163,11 @@ def feed(target: Receiver, frames: list[bytes], now: float = 0.0) -> list[Event]
 
 def accepted(events: list[Event]) -> list[Accepted]:
     return [event for event in events if isinstance(event, Accepted)]
+
+
+def acks(events: list[Event]) -> list[int]:
+    """The bitmaps of the acknowledgements that are to be sent."""
+    return [event.bitmap for event in events if isinstance(event, Acknowledge)]
 
 
 def reasons(events: list[Event]) -> list[str]:

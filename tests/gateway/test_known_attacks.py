@@ -238,11 +238,9 @@ def test_a_genuine_first_fragment_with_another_size() -> None:
 
 
 def test_forged_selective_recovery_control_frames() -> None:
-    # RFRAG-ACK (RFC 8931 §5.2): all zero aborts, all one completes; neither is spoken here.
-    assert (
-        survives([frame(b"\xea\x01" + bytes(4)), frame(b"\xea\x01" + b"\xff" * 4)])
-        == ["malformed-lowpan"] * 2
-    )
+    # RFC 8931 §5: RFRAG-ACKs that abort and complete, and the sender's abort. None of them frees anything.
+    forged = [b"\xea\x01" + bytes(4), b"\xea\x01" + b"\xff" * 4, b"\xe8\x01" + bytes(4)]
+    assert survives([frame(payload) for payload in forged]) == ["recovery-abort"]
 
 
 def test_uncompressed_ipv6_is_understood() -> None:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.admission import Limits
 from gateway.reasons import Reason
-from gateway.receiver import Accepted, Rejected
+from gateway.receiver import Accepted, Hint, Rejected
 from tests.gateway.kit import GATEWAY, PAN, Node, accepted, feed, receiver, sealed_bytes
 from wire.ieee802154 import FrameKind, MacFrame
 
@@ -31,6 +31,25 @@ _payloads = st.one_of(
         st.integers(0, 0xFFFF),
         st.binary(max_size=100),
     ),
+    st.builds(
+        lambda head, tag, word, offset, rest: (
+            bytes((head, tag)) + word.to_bytes(2, "big") + offset.to_bytes(2, "big") + rest
+        ),
+        st.integers(0xE8, 0xEB),
+        st.integers(0, 255),
+        st.integers(0, 0xFFFF),
+        st.integers(0, 1300),
+        st.binary(max_size=98),
+    ),
+    st.builds(
+        lambda tag, sequence, asks, rest: (
+            b"\xe8" + bytes((tag, asks << 7 | sequence << 2, len(rest), 0, 94 + 96 * sequence - 96)) + rest
+        ),
+        st.integers(0, 3),
+        st.integers(1, 2),
+        st.booleans(),
+        st.binary(max_size=98),
+    ),
     st.builds(lambda rest: b"\x7e\x33\xf3\x00" + rest, st.binary(max_size=100)),
     st.builds(
         lambda tag, rest: b"\xc1\x80" + tag.to_bytes(2, "big") + b"\x7e\x33\xf3\x00\0\0" + rest,
@@ -44,11 +63,13 @@ _payloads = st.one_of(
 @given(st.lists(st.one_of(st.binary(max_size=140), _payloads.map(_mac)), max_size=20))
 def test_no_bytes_raise_or_are_accepted_and_each_drop_is_counted(frames: list[bytes]) -> None:
     target = receiver(*NODES, limits=_LIMITS)
+    hints = 0
     for frame in frames:
         events = target.on_frame(frame, 0.0)
         assert events
         assert not accepted(events)
-    rejected = sum(target.counters.values()) - target.counters[Reason.EARLY_EVICTED]
+        hints += isinstance(events[0], Hint)
+    rejected = sum(target.counters.values()) - target.counters[Reason.EARLY_EVICTED] + hints
     kept = sum(len(mine) for mine in target.early._by_source.values())
     assert rejected + kept + target.counters[Reason.EARLY_EVICTED] == len(frames)
     assert set(target.counters) <= set(Reason)
