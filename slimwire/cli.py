@@ -30,6 +30,7 @@ MOUNTS: dict[str, _Mount] = {
     "gateway": _Mount("gateway.cli", "gateway", "Run the gateway: admission, reassembly, trust, uplink."),
     "edge": _Mount("edge_server.cli", "edge", "Run the edge server: tails and width control."),
     "provision": _Mount("provisioning.cli", "provision", "Put firmware, model and identity on boards."),
+    "device": _Mount("device.cli", "device", "Run this Linux machine as a device."),
     "wire": _Mount("slimwire.wire_cli", "", "Look at bytes on the air."),
     "train": _Mount("training.cli", "train", "Train a slimmable model and write a bundle.", "train"),
     "eval": _Mount("models.cli", "edge", "Measure a bundle through the integer pipeline.", "evaluate"),
