@@ -103,6 +103,16 @@ class Bundle:
         """KiB of heap that a device needs to run this head with everything else."""
         return int(self.info.get("heap_kib", HEAP_KIB))
 
+    @property
+    def full_model(self) -> dict[str, Any] | None:
+        """What training recorded of head and tail at full width without bottleneck and quantisation.
+
+        ``top1`` and ``macs``, with whatever stands beside them (``teacher_top1``); None where nothing was
+        recorded.
+        """
+        found: dict[str, Any] | None = self.info["training"].get("full_model")
+        return found
+
     @cached_property
     def _camera(self) -> Pictures:
         camera = self.info["camera"]
@@ -222,6 +232,11 @@ def _check_fit(path: Path, info: dict[str, Any], headfile: HeadFile) -> None:
         )
     for entry in info["widths"]:
         _check_figures(path, entry)
+    full = info["training"].get("full_model")
+    if full is not None:
+        for figure, low, high in (("top1", 0, 1), ("macs", 1, 1e12)):
+            value = full.get(figure) if isinstance(full, dict) else None
+            _check_number(f"{path}/bundle.json: {figure!r} of 'full_model'", value, low, high)
 
 
 def _check_figures(path: Path, entry: dict[str, Any]) -> None:
@@ -230,8 +245,9 @@ def _check_figures(path: Path, entry: dict[str, Any]) -> None:
         value: Any = entry
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise BundleError(
-                f"{path}/bundle.json: {'.'.join(names)!r} of width {entry['width']} is {value!r}; "
-                f"expected a number from {low:g} to {high:g}"
-            )
+        _check_number(f"{path}/bundle.json: {'.'.join(names)!r} of width {entry['width']}", value, low, high)
+
+
+def _check_number(what: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise BundleError(f"{what} is {value!r}; expected a number from {low:g} to {high:g}")
