@@ -18,7 +18,18 @@ from pathlib import Path
 from models.errors import BundleError
 
 HEAP = "1m"
-_SCRIPT = Path(__file__).parent / "device" / "heap.py"
+# The code is there before the count begins: on a board it may lie in flash.
+_SCRIPT = """
+import gc, sys
+import firmware.head, firmware.headcheck, firmware.headfile, firmware.headplan
+gc.collect()
+before = gc.mem_alloc()
+head = firmware.head.Head(sys.argv[1], sys.argv[2])
+head.set_width(len(head.widths) - 1)
+head.run(head.image)
+gc.collect()
+print(gc.mem_alloc() - before)
+"""
 _SECONDS = 60
 
 
@@ -37,9 +48,10 @@ def heap_bytes(head: bytes, mode: str = "ram") -> int | None:
     if program is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "head.bin"
+        path, script = Path(folder) / "head.bin", Path(folder) / "measure.py"
         path.write_bytes(head)
-        command = [program, "-X", f"heapsize={HEAP}", str(_SCRIPT), str(path), mode]
+        script.write_text(_SCRIPT)
+        command = [program, "-X", f"heapsize={HEAP}", str(script), str(path), mode]
         # the firmware lies beside this package, which does not import it
         environment = dict(os.environ, MICROPYPATH=f"{Path(__file__).resolve().parents[1]}:.frozen")
         try:

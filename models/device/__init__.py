@@ -1,1 +1,0 @@
-"""Scripts that run on MicroPython, not here."""
