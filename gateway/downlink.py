@@ -1,6 +1,12 @@
-"""Answers on their way to devices: message kind 1 under K_frag_dn, cut, sent with a gap between frames."""
+"""Answers on their way to devices: message kind 1 under K_frag_dn, cut, sent with a gap between frames.
+
+An answer of several frames to a device that speaks selective recovery goes in recoverable fragments (RFC
+8931): what its RFRAG-ACKs say is missing is sent again. They are hints; where they do not help, the answer
+goes by RFC 4944. RFRAG-ACKs of the gateway's own go out before anything else: somebody waits for them.
+"""
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +16,10 @@ from gateway.reasons import Reason
 from security import chain
 from wire import eui64, ieee802154, lowpan
 from wire.errors import WireError
+from wire.ieee802154 import FrameKind, MacFrame
 from wire.message import PORT, FirstSlice, FrameRooms, Kind, datagram_tag, octet0
+from wire.recovery_sender import Progress, RecoverySender
+from wire.rfrag import Rfrag, RfragAck
 
 #: Octets of UDP payload per frame between EUI-64s: unfragmented, first fragment, later fragment.
 SINGLE_ROOM, FIRST_ROOM, SLICE_ROOM = FrameRooms.of(ieee802154.room(bytes(8), bytes(8)))
@@ -24,6 +33,12 @@ class DownlinkLimits:
     gap: float = 0.002
     #: Answers waiting at most; beyond, the oldest is dropped as `downlink-full`.
     queue: int = 1024
+    #: How long an RFRAG-ACK is waited for.
+    ack_wait: float = 0.25
+    #: Answers under way in recoverable fragments at most; others go by RFC 4944.
+    exchanges: int = 64
+    #: RFRAG-ACKs of the gateway waiting at most; beyond, the oldest is not sent.
+    acks: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,8 @@ class Reply:
     sealed: bytes
     pan: int
     k_frag_dn: bytes
+    #: Whether the device was heard to speak RFC 8931.
+    recoverable: bool = False
 
 
 def reply_frames(gateway: bytes, reply: Reply, seq: int) -> list[bytes]:
@@ -49,22 +66,11 @@ def reply_frames(gateway: bytes, reply: Reply, seq: int) -> list[bytes]:
     Raises:
         WireError: `too-large`: the sealed answer does not fit one datagram.
     """
-    slices = chain.make(
-        reply.k_frag_dn,
-        reply.device,
-        eui64.link_local(gateway),
-        eui64.link_local(reply.device),
-        octet0=octet0(Kind.REPLY, reply.epoch),
-        counter=reply.counter,
-        sealed=reply.sealed,
-        single_room=SINGLE_ROOM,
-        first_room=FIRST_ROOM,
-        slice_room=SLICE_ROOM,
-    )
+    slices = _slices(gateway, reply)
     payload = b"".join(slices)
     cut: Sequence[int | None] = (None, None)
     if len(slices) > 1:
-        cut = (len(slices[0]), 8 * FirstSlice.parse(slices[0], len(payload)).step)
+        cut = _cut(slices)
     frames = lowpan.udp_frames(
         gateway,
         reply.device,
@@ -81,6 +87,56 @@ def reply_frames(gateway: bytes, reply: Reply, seq: int) -> list[bytes]:
     return [frame.emit() for frame in frames]
 
 
+def reply_fragments(gateway: bytes, reply: Reply) -> list[Rfrag]:
+    """The recoverable fragments of a reply; one, or none that would fit a frame, has no need of them.
+
+    Raises:
+        WireError: as `reply_frames`.
+    """
+    slices = _slices(gateway, reply)
+    if len(slices) == 1:
+        return []
+    tag = datagram_tag(reply.counter)
+    return lowpan.recoverable(gateway, reply.device, PORT, PORT, b"".join(slices), tag, *_cut(slices))
+
+
+def _cut(slices: list[bytes]) -> tuple[int, int]:
+    """Octets of the first slice, and of each later one."""
+    return len(slices[0]), 8 * FirstSlice.parse(slices[0], sum(map(len, slices))).step
+
+
+def _slices(gateway: bytes, reply: Reply) -> list[bytes]:
+    return chain.make(
+        reply.k_frag_dn,
+        reply.device,
+        eui64.link_local(gateway),
+        eui64.link_local(reply.device),
+        octet0=octet0(Kind.REPLY, reply.epoch),
+        counter=reply.counter,
+        sealed=reply.sealed,
+        single_room=SINGLE_ROOM,
+        first_room=FIRST_ROOM,
+        slice_room=SLICE_ROOM,
+    )
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """An answer under way in recoverable fragments.
+
+    Attributes:
+        waiting: whether an acknowledgement is awaited.
+        due: until when, or when the next burst is; loop time, s.
+    """
+
+    gateway: bytes
+    reply: Reply
+    fragments: list[Rfrag]
+    sender: RecoverySender
+    waiting: bool = False
+    due: float = 0.0
+
+
 class Downlink:
     """A bounded queue of replies, and the task that sends them.
 
@@ -95,13 +151,18 @@ class Downlink:
         self._limits = limits
         self._counters = counters
         self._queue: deque[tuple[bytes, Reply]] = deque()
+        self._acks: deque[MacFrame] = deque(maxlen=limits.acks)
+        self._exchanges: dict[tuple[bytes, int], _Exchange] = {}
         self._wake = asyncio.Event()
         self._seq = 0
+        self._between = 0
         self.sent = 0
         self.frames = 0
+        #: RFRAG-ACKs sent.
+        self.acks = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._exchanges)
 
     def put(self, gateway: bytes, reply: Reply) -> None:
         """Queue a reply of the gateway with this EUI-64."""
@@ -111,21 +172,93 @@ class Downlink:
         self._queue.append((gateway, reply))
         self._wake.set()
 
+    def acknowledge(self, gateway: bytes, device: bytes, pan: int, tag: int, bitmap: int) -> None:
+        """Queue an RFRAG-ACK; it overtakes replies."""
+        ack = RfragAck(tag, bitmap).emit()
+        self._acks.append(MacFrame(FrameKind.DATA, 0, pan, device, gateway, ack, True, version=1))
+        self._wake.set()
+
+    def on_hint(self, device: bytes, tag: int, bitmap: int) -> None:
+        """An RFRAG-ACK came in the name of a device; one about nothing under way is counted."""
+        exchange = self._exchanges.get((device, tag))
+        if exchange is None:
+            self._counters[Reason.STRAY_ACK] += 1
+        elif exchange.sender.on_ack(bitmap):
+            exchange.waiting, exchange.due = False, 0.0
+            self._wake.set()
+
     async def run(self) -> None:
-        """Send replies until cancelled."""
+        """Send until cancelled."""
         while True:
-            await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                gateway, reply = self._queue.popleft()
-                try:
-                    frames = reply_frames(gateway, reply, self._seq)
-                except WireError:
-                    self._counters[Reason.DOWNLINK_UNROUTABLE] += 1
-                    continue
-                self._seq = self._seq + len(frames) & 0xFF
+            await self._send_acks()
+            now = asyncio.get_running_loop().time()
+            exchange = min(self._exchanges.values(), key=lambda one: one.due, default=None)
+            if exchange is not None and exchange.due <= now:
+                await self._go_on(exchange)
+            elif self._queue:
+                await self._begin(*self._queue.popleft())
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), exchange.due - now if exchange else None)
+
+    async def _begin(self, gateway: bytes, reply: Reply) -> None:
+        key = (reply.device, datagram_tag(reply.counter) & 0xFF)
+        try:
+            fragments = reply_fragments(gateway, reply) if reply.recoverable else []
+            if not fragments or (
+                key not in self._exchanges and len(self._exchanges) >= self._limits.exchanges
+            ):
+                frames = reply_frames(gateway, reply, self._seq)
                 self.sent += 1
-                for frame in frames:
-                    await self._link.send(frame)
-                    self.frames += 1
-                    await asyncio.sleep(self._limits.gap)
+                await self._send_plain(frames)
+                return
+        except WireError:
+            self._counters[Reason.DOWNLINK_UNROUTABLE] += 1
+            return
+        self.sent += 1
+        # A second answer under this tag takes the place of the first: the device acts on one.
+        self._exchanges[key] = _Exchange(gateway, reply, fragments, RecoverySender(len(fragments)))
+
+    async def _go_on(self, exchange: _Exchange) -> None:
+        """The next burst, or the end of it."""
+        gateway, reply = exchange.gateway, exchange.reply
+        if exchange.waiting:
+            exchange.sender.on_silence()
+        burst = exchange.sender.burst()
+        if not burst:
+            fell_back = exchange.sender.progress is Progress.FALLBACK
+            del self._exchanges[(reply.device, exchange.fragments[0].tag)]
+            if fell_back:
+                await self._send_plain(reply_frames(gateway, reply, self._seq))
+            return
+        exchange.waiting, exchange.due = True, float("inf")
+        for sequence, ack_request in burst:
+            fragment = exchange.fragments[sequence]
+            fragment.ack_request = ack_request
+            frame = MacFrame(
+                FrameKind.DATA, self._seq, reply.pan, reply.device, gateway, fragment.emit(), True, version=1
+            )
+            await self._send_frame(frame.emit())
+        if exchange.waiting:  # else an RFRAG-ACK was there already
+            exchange.due = asyncio.get_running_loop().time() + self._limits.ack_wait
+
+    async def _send_plain(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            await self._send_frame(frame)
+
+    async def _send_frame(self, frame: bytes) -> None:
+        self._seq = self._seq + 1 & 0xFF
+        await self._link.send(frame)
+        self.frames += 1
+        await asyncio.sleep(self._limits.gap)
+        await self._send_acks()
+
+    async def _send_acks(self) -> None:
+        while self._acks:
+            frame = self._acks.popleft()
+            # Never the number of a frame before or after it: a radio must not take one for a copy.
+            self._between = self._between + 1 & 127
+            frame.seq = self._seq + 64 + self._between & 0xFF
+            await self._link.send(frame.emit())
+            self.acks += 1

@@ -131,6 +131,8 @@ class Peer:
     fragments: int = 0
     rejected: int = 0
     last_heard: float | None = None
+    #: Whether its last message of several fragments was completed by a recoverable one.
+    recovers: bool = False
     #: RFRAG-ACKs that nothing authenticated has asked for.
     ration: AckRation = field(default_factory=AckRation)
 
@@ -501,6 +503,8 @@ class Receiver:
                 events = self._on_sequence(source, peer, fragment, now)
         except WireError as error:
             return [self._reject(_LOWPAN_REASONS.get(error.reason, Reason.MALFORMED_LOWPAN), source, now)]
+        if any(isinstance(event, Accepted) for event in events):
+            peer.recovers = True
         if fragment.ack_request:
             events.extend(self._acknowledge(source, peer, pan, fragment.tag, events, now))
         return events
@@ -574,6 +578,8 @@ class Receiver:
     def _finish(self, source: bytes, peer: Peer, datagram: Datagram, now: float) -> Accepted:
         self.messages += 1
         peer.messages += 1
+        if datagram.first.n:
+            peer.recovers = False
         name = (datagram.epoch, datagram.counter)
         before = peer.complete.get(name) if datagram.retry else None
         peer.complete[name] = Completed(now, self.limits.retry_gap if before is None else 2 * before.gap)

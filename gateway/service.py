@@ -14,7 +14,7 @@ from gateway.enrolment import Enrolment
 from gateway.errors import GatewayError
 from gateway.journal import Journal
 from gateway.links.base import Link, Received
-from gateway.receiver import Accepted, Receiver, Rejected
+from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Verified
 from gateway.settings import Settings
 from gateway.trust_file import TrustFile
 from gateway.uplink import Uplink, UplinkLimits
@@ -144,6 +144,10 @@ class Service:
                 for event in events:
                     if type(event) is Accepted:
                         self._on_message(event, received)
+                    elif type(event) is Acknowledge:
+                        self._on_acknowledge(event, events, received)
+                    elif type(event) is Hint:
+                        self.downlink.on_hint(event.device, event.tag, event.bitmap)
             await asyncio.sleep(0)
 
     def _on_message(self, message: Accepted, received: Received) -> None:
@@ -154,6 +158,13 @@ class Service:
         queued = Queued(message.sealed, received.at, message.retry)
         standing = self.receiver.standing(device, received.at)
         self.uplink.put(device, message.octet0, message.counter, queued, standing)
+
+    def _on_acknowledge(self, ack: Acknowledge, events: list[Event], received: Received) -> None:
+        """A device asks what has arrived. Only what authenticated itself says where to find it."""
+        if any(type(event) is Verified for event in events):
+            self.link.learn(ack.device, received.origin)
+        pan = _BROADCAST_PAN if ack.pan is None else ack.pan
+        self.downlink.acknowledge(self.receiver.gateway, ack.device, pan, ack.tag, ack.bitmap)
 
     def _on_answer(self, answer: AnswerItem, message: Queued) -> None:
         """A message was taken: its counter is used, its answer goes out, its verdict may be evidence."""
@@ -171,7 +182,15 @@ class Service:
             pan = self._pans.get(device, _BROADCAST_PAN)
             self.downlink.put(
                 self.receiver.gateway,
-                Reply(device, epoch, answer.counter, answer.sealed, pan, keys.frag_dn),
+                Reply(
+                    device,
+                    epoch,
+                    answer.counter,
+                    answer.sealed,
+                    pan,
+                    keys.frag_dn,
+                    recoverable=peer is not None and peer.recovers,
+                ),
             )
 
     async def _tick(self) -> None:

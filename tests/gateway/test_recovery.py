@@ -1,4 +1,4 @@
-"""Selective recovery (RFC 8931) at the gateway: the same chain, the same accounts, and hints that stay hints."""
+"""Selective recovery (RFC 8931) at the gateway: the same chain and accounts, and hints that stay hints."""
 
 import random
 
