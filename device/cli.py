@@ -45,11 +45,13 @@ def run(
     seconds: Annotated[
         float | None, typer.Option(help="End after so long [run until SIGTERM].", min=0)
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log what fails, not each message.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: the one answer, or an object a line for each event.")
     ] = False,
 ) -> None:
     """Capture, run the head at the present width, send, and take the answers: what a board does, on Linux."""
+    from device.events import log_failure  # noqa: PLC0415
     from device.process import Job  # noqa: PLC0415  (LiteRT loads only where a device runs)
     from device.process import run as run_process  # noqa: PLC0415
 
@@ -64,6 +66,8 @@ def run(
     )
     if as_json and not once:
         job.on_event = output.print_json
+    elif quiet:
+        job.on_event = log_failure
     events = run_process(job)
     if not once:
         return

@@ -1,6 +1,23 @@
 """The agent's events, in words."""
 
+import logging
 from typing import Any
+
+_log = logging.getLogger("device")
+
+_FAILURES = ("lost", "skipped")
+_MILESTONES = ("start", "end")
+
+
+def log_event(event: dict[str, Any]) -> None:
+    """Log an event, a failure as a warning."""
+    _log.log(logging.WARNING if event["e"] in _FAILURES else logging.INFO, "%s", describe(event))
+
+
+def log_failure(event: dict[str, Any]) -> None:
+    """Log an event if it is a failure, the start or the end: for a service that sends all day."""
+    if event["e"] in (*_FAILURES, *_MILESTONES):
+        log_event(event)
 
 
 def describe(event: dict[str, Any]) -> str:

@@ -9,26 +9,22 @@ import contextlib
 import fcntl
 import importlib
 import json
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from device.errors import DeviceError
-from device.events import describe
+from device.events import log_event
 from device.head import LiteRtHead, encode_into
 from device.sources import LINUX, open_source
 
-_log = logging.getLogger("device")
-
 #: Events after which `--once` has what it waits for.
 _LAST = ("answer", "lost", "skipped")
-_AGAIN_S = (
-    0.05  # how often an end is asked for until the agent ends: an answer's own interruption may hide it
-)
+#: How often the agent is asked to end until it does: an answer interrupts its wait in the same way.
+_AGAIN_S = 0.05
 
 
 @dataclass
@@ -47,7 +43,7 @@ class Job:
     source: Mapping[str, Any] | None = None
     once: bool = False
     seconds: float | None = None
-    on_event: Callable[[dict[str, Any]], None] = field(default=lambda event: _log.info("%s", describe(event)))
+    on_event: Callable[[dict[str, Any]], None] = log_event
 
 
 class _OneSampleTakenError(Exception):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from device.errors import DeviceError
+from models.arrays import read_npz
 
 #: Types of source that are opened here; the firmware opens all others.
 LINUX = ("npz", "camera")
@@ -60,15 +60,11 @@ class NpzImages:
 
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                images: npt.NDArray[Any] = archive["x"]
-        except KeyError:
+            (images,) = read_npz(path, "x")
+        except ValueError as error:
             raise DeviceError(
-                f"{path} has no array `x`", expected="images as `x`, uint8 (N, H, W) or (N, H, W, C)"
-            ) from None
-        except (OSError, ValueError, TypeError, AttributeError, EOFError) as error:
-            raise DeviceError(
-                f"{path} cannot be read: {error}", expected="a NumPy archive (.npz) with images as `x`"
+                f"{path} cannot be used: {error}",
+                expected="a NumPy archive (.npz) with images as `x`, uint8 (N, H, W) or (N, H, W, C)",
             ) from error
         if images.ndim == 3:
             images = images[..., None]
