@@ -9,7 +9,7 @@ BUNDLE ?=
 FUZZ_RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train demo test check format bench soak dist clean
+.PHONY: help setup setup-train setup-tflite demo test check format bench soak dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,12 @@ $(VENV)/.train: pyproject.toml | $(VENV)/.dev
 setup: $(VENV)/.dev ## everything but training, in .venv
 
 setup-train: $(VENV)/.train ## what training needs as well (2 GB more)
+
+# tflite-runtime has wheels for Python 3.11 at most, and needs numpy 1: an environment of its own.
+setup-tflite: ## the environment in which a Linux device is tested on tflite-runtime, .venv-tflite
+	@command -v python3.11 >/dev/null || { echo "make: missing Python 3.11, the last one that tflite-runtime has wheels for" >&2; exit 1; }
+	python3.11 -m venv .venv-tflite
+	.venv-tflite/bin/python -m pip install --quiet --disable-pip-version-check -e '.[device-tflite]'
 
 demo: $(VENV)/.lab ## one latent's whole journey, under attack (BUNDLE=cifar10, DEMO_FLAGS="--seconds 30 --seed 7")
 	$(BIN)/slimwire demo $(if $(BUNDLE),--bundle $(BUNDLE)) $(DEMO_FLAGS)
@@ -68,4 +74,4 @@ dist: $(VENV)/.dev ## a wheel and an sdist in dist/
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove .venv and everything built
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-tflite dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,11 +42,13 @@ class Directory:
         self.config = path / "device.json"
         self.config.chmod(0o600)
 
-    def start(self, *options: str, script: str | None = None) -> subprocess.Popen[str]:
-        """The device as a process; stderr is the test's own."""
+    def start(
+        self, *options: str, script: str | None = None, python: str = sys.executable
+    ) -> subprocess.Popen[str]:
+        """The device as a process of an interpreter; script: what starts the command instead."""
         program = ["-m", "slimwire"] if script is None else ["-c", script]
         return subprocess.Popen(
-            [sys.executable, *program, "device", "run", "--state", str(self.path), *options],
+            [python, *program, "device", "run", "--state", str(self.path), *options],
             cwd=REPOSITORY,
             env={key: value for key, value in os.environ.items() if key != "STATE_DIRECTORY"},
             stdout=subprocess.PIPE,
@@ -61,4 +63,18 @@ def directory(tmp_path: Path, hub: Hub) -> Directory:
     return Directory(tmp_path, hub.port)
 
 
-__all__ = ["WITHOUT_REPORT", "Directory", "directory", "hub", "micropython"]
+@pytest.fixture
+def both(tmp_path: Path):
+    """Two directories of the same identity, counter, head and images."""
+
+    def make(port: int, **changes: object) -> tuple[Directory, Directory]:
+        made = []
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            made.append(Directory(tmp_path / name, port, **changes))
+        return made[0], made[1]
+
+    return make
+
+
+__all__ = ["WITHOUT_REPORT", "Directory", "both", "directory", "hub", "micropython"]

@@ -13,7 +13,7 @@ import pytest
 from device.head import LiteRtHead, encode_into
 from firmware import rans
 from firmware.head import Head
-from tests.device.conftest import HEAD, WITHOUT_REPORT, Directory
+from tests.device.conftest import HEAD, WITHOUT_REPORT
 from tests.firmware.loopback import REPOSITORY, Arrived, Hub
 from tests.headgen import random_head
 from wire.reply import Answer
@@ -48,20 +48,6 @@ def served(hub: Hub, process: subprocess.Popen[str], messages: int, widths: int)
     hub.reply = lambda hub, message: hub.answer(message.counter, Answer(message.counter % widths, cls=1))
     hub.serve(process, messages=messages)
     return hub.arrived[:messages]
-
-
-@pytest.fixture
-def both(tmp_path: Path):
-    """Two directories of the same identity, counter, head and images."""
-
-    def make(port: int, **changes: object) -> tuple[Directory, Directory]:
-        made = []
-        for name in ("board", "linux"):
-            (tmp_path / name).mkdir()
-            made.append(Directory(tmp_path / name, port, **changes))
-        return made[0], made[1]
-
-    return make
 
 
 def test_the_first_message_is_the_same_in_every_byte(micropython, both, hub: Hub):
