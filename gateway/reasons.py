@@ -22,6 +22,7 @@ class Reason(StrEnum):
     LINK_OVERRUN = "link-overrun", "The link's receive queue was full: the frame was dropped unread."
     BAD_ZEP = "bad-zep", "A UDP datagram that is no ZEP version 2 data frame."
 
+    BAD_SLIP = "bad-slip", "Bytes on the serial line that are no SLIP packet, or one longer than a frame."
     BAD_TOPIC = "bad-topic", "An MQTT message on a topic that names no device."
 
     LINK_UNSENT = "link-unsent", "The link could not send a frame: the network below it refused."

@@ -17,6 +17,9 @@ from slimwire import settings
 
 PREFIX = "SLIMWIRE_GATEWAY__"
 
+#: What `[mqtt] broker` says for the one inside the gateway.
+EMBEDDED = "embedded"
+
 #: Where the installed service has its admin socket (`gateway.unit`: RuntimeDirectory=slimwire).
 SERVICE_SOCKET = Path("/run/slimwire/gateway.sock")
 
@@ -54,6 +57,62 @@ class UplinkSettings(_Section):
     timeout: Seconds = Field(default=5.0, description="s one exchange may take")
 
 
+class MqttSettings(_Section):
+    """`[mqtt]`: the leg of Wi-Fi devices; see `gateway.links.mqtt`."""
+
+    broker: str = Field(
+        default="",
+        description='HOST:PORT of an MQTT broker, or "embedded" for one inside the gateway; "": no MQTT leg',
+    )
+    listen: str = Field(default="127.0.0.1:1883", description="TCP address of the embedded broker, HOST:PORT")
+    ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authority that signed the broker's certificate; none: no TLS",
+    )
+    certificate: Path | None = Field(
+        default=None, description="PEM file of the gateway's certificate at the broker"
+    )
+    key: Path | None = Field(default=None, description="PEM file of that certificate's private key")
+    username: str | None = Field(default=None, description="user name at a broker that asks for one")
+    password_file: Path | None = Field(default=None, description="file that holds that user's password")
+    session: int = Field(
+        default=3600,
+        ge=0,
+        le=86400 * 7,
+        description="s the broker keeps what comes while the gateway is away",
+    )
+    queue: int = Field(default=4096, ge=1, le=65535, description="fragments waiting at most")
+    discovery: bool = Field(default=False, description="announce every device to Home Assistant")
+    discovery_prefix: str = Field(default="homeassistant", description="Home Assistant's discovery prefix")
+
+    @field_validator("broker")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        if value and value != EMBEDDED:
+            parse_endpoint(value, 1883)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        parse_endpoint(value)
+        return value
+
+    @property
+    def default_port(self) -> int:
+        """IANA's port of MQTT, over TLS or not."""
+        return 1883 if self.ca is None else 8883
+
+
+class UartSettings(_Section):
+    """`[uart]`: a radio co-processor on a serial line; see `gateway.links.uart`."""
+
+    port: Path | None = Field(
+        default=None, description="serial port, such as /dev/ttyACM0; none: no UART leg"
+    )
+    baud: int = Field(default=115200, ge=1200, description="its speed")
+
+
 class DownlinkSettings(_Section):
     """`[downlink]`: answers to devices; see `gateway.downlink.DownlinkLimits`."""
 
@@ -68,7 +127,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    listen: str = Field("127.0.0.1:17754", description="UDP address the ZEP link binds, HOST:PORT")
+    listen: str = Field(
+        "127.0.0.1:17754", description='UDP address the ZEP link binds, HOST:PORT; "": no ZEP link'
+    )
     peer: str | None = Field(
         None, description="where all frames are sent, HOST:PORT; none: where a device was heard"
     )
@@ -91,11 +152,13 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     uplink: UplinkSettings = UplinkSettings()
     downlink: DownlinkSettings = DownlinkSettings()
+    mqtt: MqttSettings = MqttSettings()
+    uart: UartSettings = UartSettings()
 
     @field_validator("listen", "peer")
     @classmethod
     def _endpoint(cls, value: str | None) -> str | None:
-        if value is not None:
+        if value:
             parse_endpoint(value)
         return value
 
