@@ -85,6 +85,62 @@ def run(
         )
 
 
+@app.command()
+def install(
+    identity: Annotated[
+        Path, typer.Argument(help="Directory that enrolment wrote; its identity is moved, not copied.")
+    ],
+    root: Annotated[
+        Path, typer.Option(help="Install below this directory instead, starting nothing.")
+    ] = Path("/"),
+    start: Annotated[bool, typer.Option(help="Enable and start the service.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, say what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make this machine a device: check it, place identity and head, and run them as a hardened service."""
+    from device.install import install as run_install  # noqa: PLC0415
+    from slimwire.systemd import Staged  # noqa: PLC0415
+
+    report = run_install(identity, Staged(root), start=start, dry_run=dry_run)
+    if as_json:
+        output.print_json(report)
+        return
+    for check in report["checks"]:
+        typer.echo(f"{check['name']:13}{check['found']}")
+    for file in report["files"]:
+        typer.echo(f"{file['bytes']:>8}  {file['path']}")
+    if report["warning"]:
+        typer.echo(f"warning: {report['warning']}", err=True)
+    if dry_run:
+        typer.echo("nothing was changed")
+    elif not report["started"]:
+        typer.echo(f"installed {report['eui64']}; start it with: systemctl enable --now slimwire-device")
+    else:
+        typer.echo(f"{report['eui64']} runs; see: journalctl -fu slimwire-device")
+
+
+@app.command()
+def uninstall(
+    root: Annotated[Path, typer.Option(help="What was installed below this directory.")] = Path("/"),
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also identity and state: the device must then be enrolled anew.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Stop the service and remove it; identity and counters stay, unless purged."""
+    from device.install import uninstall as run_uninstall  # noqa: PLC0415
+    from slimwire.systemd import Staged  # noqa: PLC0415
+
+    report = run_uninstall(Staged(root), purge=purge)
+    if as_json:
+        output.print_json(report)
+        return
+    for path in report["removed"]:
+        typer.echo(f"removed {path}")
+    if not report["removed"]:
+        typer.echo("nothing was installed")
+
+
 def _state(config: Path | None, state: Path | None) -> Path:
     if state is not None:
         return state

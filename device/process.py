@@ -79,7 +79,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     """
     _check_private(job.config)
     events: list[dict[str, Any]] = []
-    with _alone(job.state), contextlib.ExitStack() as opened:
+    with alone(job.state), contextlib.ExitStack() as opened:
         runner = _Runner(job.seconds)
 
         def on_line(line: str) -> None:
@@ -198,7 +198,7 @@ def _check_private(config: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Hold the directory: two processes on one pair of counters would seal two messages under one nonce."""
     try:
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
