@@ -8,8 +8,10 @@
      "wifi": {"ssid": "...", "key": "..."}}
 
 `log`, `source.order` and `wifi` may be missing; so may `period_ms` (300), `deadline_ms` (1000, how long to
-wait for an answer before the first retry), `retries` (2), `link.bind` (0: any port) and `link.gap_ms` (2,
-pause between two frames), `head` ("auto"; "ram" keeps head.bin in memory, "flash" reads it while it runs).
+wait for an answer before the first retry), `retries` (2), `link.bind` (0: any port), `link.gap_ms` (2,
+pause between two frames), `recovery` ("off"; "always" sends each message of several frames in recoverable
+fragments, RFC 8931, and "lossy" does so while messages get lost), `head` ("auto"; "ram" keeps head.bin in
+memory, "flash" reads it while it runs).
 
 Used at start; then this module is dropped.
 """
@@ -62,6 +64,7 @@ def check(settings, path="device.json"):
         "deadline_ms": top.number("deadline_ms", 10, 60000, 1000),
         "retries": top.number("retries", 0, 15, 2),
         "log": top.text("log", ""),
+        "recovery": top.choice("recovery", ("off", "lossy", "always"), "off"),
         "head": top.choice("head", ("ram", "flash", "auto"), "auto"),
         "link": {
             "host": link.text("host"),

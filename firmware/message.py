@@ -105,8 +105,13 @@ class Message:
         Whenever it is asked for, the same bytes behind the next sequence number: a radio that drops what
         repeats a sequence number must not take a retry for a duplicate.
         """
-        counter, first, header = self.counter, self._first, self._header
+        counter, first = self.counter, self._first
+        offset = first + (i - 1) * SLICE_ROOM if i else 0
+        return lowpan_frame(out, self.header(), self._words, counter & 0xFFFF, self._payload, first, offset)
+
+    def header(self):
+        """The 802.15.4 header of the next frame to the gateway; to be used before it is asked for again."""
+        header = self._header
         header[2] = self._sequence
         self._sequence = self._sequence + 1 & 0xFF
-        offset = first + (i - 1) * SLICE_ROOM if i else 0
-        return lowpan_frame(out, header, self._words, counter & 0xFFFF, self._payload, first, offset)
+        return header

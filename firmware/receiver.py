@@ -38,7 +38,10 @@ class Receiver:
     answer: after ANSWER, (next width index, status, class, confidence in 1/65535, Unix time in s or None,
     detail).
     custody: after CUSTODY, its status: 0 committed, 1 already, 2 full, 3 revoked.
+    recovery: what reads recoverable fragments, if the device has it (`firmware.recovery`).
     """
+
+    recovery = None
 
     def __init__(self, eui64, gateway, epoch, key, encrypt, hop, memory=None):
         """memory: ROOM bytes, others' own whenever no reply is awaited; None: the receiver makes them."""
@@ -84,6 +87,8 @@ class Receiver:
         """Take a frame without its FCS. ANSWER or CUSTODY where it completed one, else 0."""
         frame = memoryview(frame)
         fields = parse(frame, self._addresses)
+        if self.recovery and fields in ("bad-header", "truncated"):
+            fields = self.recovery.fields(frame, self, fields)
         if isinstance(fields, str):
             return self.reject(fields)
         size, tag, offset, piece = fields

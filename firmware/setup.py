@@ -4,6 +4,7 @@ import gc
 import sys
 
 _SCRATCH = 1357 + 1232 + 125  # receiver, largest message, frame: see `_messages`
+_RECOVERABLE = 16384  # heap that must be free for both ends of selective recovery; else it has one
 
 
 def forget(*names):
@@ -72,6 +73,12 @@ def _messages(settings, keys, head):
         eui64, gateway, epoch, pad(keys[1]), block_cipher(keys[3]), downlink(*ends), memory[:ROOM]
     )
     Message.__init__ = Receiver.__init__ = None
+    if settings["recovery"] != "off":
+        if not hasattr(gc, "mem_free") or gc.mem_free() > _RECOVERABLE:
+            from firmware.recoverable import Recoverable as Recovery
+        else:
+            from firmware.recovery import Recovery
+        receiver.recovery = Recovery(settings["recovery"] == "always", 100)
     forget("hop")
     return message, receiver, memory[frame : frame + FRAME_MAX]
 

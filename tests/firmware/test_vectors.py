@@ -19,6 +19,8 @@ CASES = {
     "keys": claim("keys.json", "firmware"),
     "latent": claim("latent.json", "firmware"),
     "rans": claim("rans.json", "firmware"),
+    "recoverable": claim("recoverable.json", "firmware"),
+    "recovery": claim("recovery.json", "firmware"),
     "seal": claim("seal.json", "firmware"),
 }
 

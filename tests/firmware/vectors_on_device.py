@@ -7,8 +7,12 @@ Each check takes one case and raises AssertionError.
 import gc
 import json
 import sys
-from struct import pack
 
+sys.path.append(".frozen")  # MicroPython's asyncio
+import asyncio
+from struct import pack, unpack_from
+
+from firmware import recovery
 from firmware.ccm import TAG, block_cipher, ccm
 from firmware.hmac import digest, pad
 from firmware.hop import downlink, uplink
@@ -212,6 +216,80 @@ def check_frames(case):
         assert out[:n] == of(expected)
 
 
+class Stored:
+    """What recovery asks of a message: the frames of a payload, whatever is in it."""
+
+    def __init__(self, case, n):
+        self._case = case
+        self._header, self._words, _ = uplink(of(case["src"]), of(case["dst"]), case["pan"])
+        self._payload = of(case["payload"])
+        self._sequence = case["seq"]
+        self.counter = case["tag"]
+        self.frames = n
+
+    def frame(self, i, out):
+        self._header[2] = self._sequence
+        self._sequence = self._sequence + 1 & 0xFF
+        offset = 88 + 96 * (i - 1) if i else 0
+        return frame(out, self._header, self._words, self.counter, self._payload, 88, offset)
+
+
+class Air:
+    """Stands for asyncio in the module under test: while it waits, it hears what the vector says."""
+
+    def __init__(self, case):
+        self.steps = [dict(step, burst=list(step["burst"])) for step in case["steps"]]
+        self.frames = []
+        self.under_test = recovery.Recovery(True, 100)
+        self.sent = []
+
+    async def put(self, data):
+        self.frames.append(bytes(data))
+        word = unpack_from(">H", data, 23)[0]
+        self.sent.append(word >> 10 & 31)
+        if word >> 15:
+            step = self.steps.pop(0)
+            assert self.sent == step["burst"], (self.sent, step["burst"])
+            self.sent = []
+            self.hints = [int(text, 16) for text in step["hints"]]
+
+    async def sleep(self, seconds):
+        if seconds and self.hints:
+            data = b"\x61\xdc\0" + bytes(18) + pack(">BBI", 0xEA, self.under_test._tag, self.hints.pop(0))
+            assert self.under_test.fields(data, None, "truncated") == "hint"
+
+
+def send_with_recovery(case, message, again):
+    air = Air(case)
+    recovery.asyncio = air
+    try:
+        done = asyncio.run(
+            air.under_test.send(message, memoryview(bytearray(FRAME_MAX)), air.put, 0, int(again))
+        )
+    finally:
+        recovery.asyncio = asyncio
+    assert not air.steps
+    return done, air.frames
+
+
+def check_recovery(case):
+    n = case["fragments"]
+    message = Stored(
+        {"src": "00" * 8, "dst": "01" * 8, "pan": PAN, "seq": 0, "tag": 9, "payload": "00" * (96 * n - 16)}, n
+    )
+    done, frames = send_with_recovery(case, message, case["again"])
+    assert done is (case["end"] == "done")
+    assert [data[2] for data in frames] == list(range(len(frames)))
+
+
+def check_recoverable(case):
+    n = len(case["frames"])
+    script = {"steps": [{"burst": range(n), "hints": ["ffffffff"]}]}
+    done, frames = send_with_recovery(script, Stored(case, n), False)
+    assert done
+    assert frames == [of(text) for text in case["frames"]]
+
+
 class Tables:
     """What the coder asks of a head."""
 
@@ -247,6 +325,8 @@ CHECKS = {
     "keys": check_keys,
     "latent": check_latent,
     "rans": check_rans,
+    "recoverable": check_recoverable,
+    "recovery": check_recovery,
     "seal": check_seal,
 }
 

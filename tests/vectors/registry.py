@@ -29,6 +29,8 @@ REQUIRED: dict[str, set[str]] = {
     "mqtt.json": {"wire"},
     "rans.json": {"wire", "firmware"},
     "registry-signature.json": {"security"},
+    "recoverable.json": {"wire", "firmware"},
+    "recovery.json": {"wire", "firmware"},
     "rfrag.json": {"wire"},
     "seal.json": {"security", "firmware"},
     "zep.json": {"wire"},

@@ -28,6 +28,20 @@ def test_vectors(case: dict[str, Any]) -> None:
     assert together([parse(frame.payload, src, dst) for frame in frames]) == payload
 
 
+@pytest.mark.parametrize("case", claim("recoverable.json", "wire"), ids=case_name)
+def test_recoverable_vectors(case: dict[str, Any]) -> None:
+    src, dst, payload = (bytes.fromhex(case[name]) for name in ("src", "dst", "payload"))
+    fragments = recoverable(src, dst, lowpan.PORT, lowpan.PORT, payload, case["tag"], 88, 96)
+    fragments[-1].ack_request = True
+    frames = [MacFrame.parse(bytes.fromhex(text), fcs=False) for text in case["frames"]]
+    assert [frame.payload for frame in frames] == [fragment.emit() for fragment in fragments]
+    assert [frame.seq for frame in frames] == [(case["seq"] + i) & 0xFF for i in range(len(frames))]
+    assert {(frame.src, frame.dst, frame.pan) for frame in frames} == {(src, dst, case["pan"])}
+    first = recoverable_first(Rfrag.parse(frames[0].payload), src, dst)
+    octets = first.udp_payload_slice + b"".join(frame.payload[6:] for frame in frames[1:])
+    assert (octets, first.payload_length) == (payload, len(payload))
+
+
 def together(parts: list[Unfragmented | First | Next]) -> bytes:
     """The payload of one datagram's parts, in order."""
     head, *later = parts

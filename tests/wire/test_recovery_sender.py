@@ -1,15 +1,31 @@
 """The sending end of RFC 8931: what it makes of losses, of acknowledgements, and of forged ones."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.vectors.registry import case_name, claim
 from tests.wire import captures
 from wire.recovery import RecoverableDatagram
 from wire.recovery_sender import MAX_NONSENSE, MAX_SILENCE, Next, Progress, RecoverySender
 from wire.rfrag import FULL_BITMAP, NULL_BITMAP, SEQUENCES
+
+
+@pytest.mark.parametrize("case", claim("recovery.json", "wire"), ids=case_name)
+def test_vectors(case: dict[str, Any]) -> None:
+    sender = RecoverySender(case["fragments"], probe=case["again"])
+    for step in case["steps"]:
+        assert numbers(sender.burst()) == step["burst"]
+        for hint in step["hints"]:
+            if sender.on_ack(int(hint, 16)):
+                break
+        else:
+            sender.on_silence()
+    assert sender.burst() == []
+    assert sender.progress.value == case["end"]
 
 
 def bitmap(*sequences: int) -> int:

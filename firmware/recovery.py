@@ -1,0 +1,114 @@
+"""Selective recovery (RFC 8931) at a device: only the fragments that the air lost are sent again.
+
+Imported only where device.json has "recovery". `firmware.agent` sends messages of several frames with it;
+`firmware.receiver` asks it about frames that it does not know itself. An RFRAG carries the very slice that
+the frame of RFC 4944 does, behind another header.
+
+Only the slices are authenticated: an RFRAG-ACK may make the device send too much, or pause. What ends a
+message is an answer or a custody ack. Where the hints do not help, the frames of RFC 4944 go out; to a
+gateway that never acknowledges in kind, nothing else does for a while. The decisions are those of
+`wire/recovery_sender.py`, and golden vectors (recovery.json) bind the two.
+"""
+
+import asyncio
+from struct import pack, unpack_from
+
+from .compat import const
+
+_AT = const(21)  # where a frame's MAC payload begins
+_FULL = const(0xFFFFFFFF)
+_MOST = const(6)  # bursts in a row that nothing follows; hints in a row that cannot be acted on
+_POLL_MS = const(10)
+_LOSSY = const(16)  # messages without a retry after which a link is a good one again
+_LACKING = const(64)  # messages by RFC 4944 to a gateway that seems to lack recovery
+
+
+class Recovery:
+    """The sending end, for a small heap; `firmware.recoverable` adds the receiving one.
+
+    always: for each message of several frames; else while the link is lossy. wait_ms: for an RFRAG-ACK.
+    """
+
+    receives = False
+
+    def __init__(self, always, wait_ms):
+        self._always = always
+        self._wait = wait_ms // _POLL_MS
+        self._lossy = 0
+        self._silent = 0  # messages in a row in which no RFRAG-ACK made sense; below 0: not tried for so many
+        self._tag = -1  # of the message under way, 8 bits
+        self._hint = None  # the bitmap heard last
+
+    async def send(self, message, out, put, gap_ms, attempt):
+        """Whether the message was sent with recovery; False: send it by RFC 4944.
+
+        out: where to make a frame; put: sends one; attempt: 0 the first time.
+        """
+        n = message.frames
+        if attempt:
+            self._lossy = _LOSSY
+        elif self._lossy:
+            self._lossy -= 1
+        if n < 2 or not (self._always or self._lossy):
+            return False
+        if self._silent < 0:
+            self._silent += 1
+            return False
+        self._tag = tag = message.counter & 0xFF
+        self._hint = None
+        every = _FULL << 32 - n & _FULL
+        have = nonsense = null = 0
+        made_sense = False
+        silence = 1 if attempt else 0  # a retry asks first
+        left = 4 * n + 8  # fragments that may yet be sent
+        while have != every and left > 0 and max(silence, nonsense) <= _MOST:
+            burst = [0] if null else [i for i in range(n) if not have << i & 0x80000000]
+            if silence:
+                # Perhaps only the acknowledgement was lost; each further time less probably so.
+                burst = burst[: 1 << silence - 1]
+            left -= len(burst)
+            for i in burst:
+                size = message.frame(i, out)
+                skip = _AT + (5 if i else 4)
+                # FRAGN counts in units of 8 bytes, with headers of 48; RFRAG with the 6 that they become.
+                offset = (out[skip - 1] << 3) - 42 if i else len(message._payload) + 6
+                out[_AT + 6 : _AT + 6 + size - skip] = bytes(out[skip:size])
+                word = (i == burst[-1]) << 15 | i << 10 | size - skip
+                out[_AT : _AT + 6] = pack(">BBHH", 0xE8, tag, word, offset)
+                await put(out[: _AT + 6 + size - skip])
+                await asyncio.sleep(gap_ms / 1000)
+            null = 0
+            for _ in range(self._wait):
+                hint, self._hint = self._hint, None
+                if hint == 0:
+                    # It knows nothing of this message, or says so: fragment 0 again.
+                    nonsense += 1
+                    null, have = 1, 0
+                    break
+                if hint == _FULL:
+                    hint = every
+                if hint and hint & ~every:
+                    nonsense += 1
+                elif hint:
+                    made_sense = True
+                    silence = 0
+                    if hint != every:
+                        nonsense = 0
+                    if hint != have:
+                        have = hint
+                        break
+                await asyncio.sleep(_POLL_MS / 1000)
+            else:
+                silence += 1
+        self._silent = 0 if made_sense else self._silent + 1 if self._silent < 1 else -_LACKING
+        if left < 3 * n + 8:
+            self._lossy = _LOSSY
+        return have == every
+
+    def fields(self, frame, receiver, reason):
+        """Take an RFRAG-ACK among the frames that `lowpan.parse` refused; the reason that counts."""
+        if len(frame) != _AT + 6 or frame[_AT] & 0xFE != 0xEA:
+            return reason
+        if frame[_AT + 1] == self._tag:
+            self._hint = unpack_from(">I", frame, _AT + 2)[0]
+        return "hint"
