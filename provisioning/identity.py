@@ -1,8 +1,10 @@
 """A device's identity: EUI-64, root secret and settings, and what the site's registries keep of it.
 
 A site directory holds `registry.json` for the gateway and `edge-registry.json` for the edge server, each with
-the keys that its reader needs and no more. The root secret itself goes to the device and is kept nowhere
-else.
+the keys that its reader needs and no more, both signed with the site's own key (`registry.pub` is its public
+half). Where the site has a fleet vault (`provisioning.vault`), roots, the signing key and a copy of both
+registries are in it; else the root secret goes to the device and is kept nowhere else, and the signing key
+lies in `signing.key`.
 
 Every identity written has a new root secret. Writing one for a device that is enrolled already replaces it
 under the next epoch, since its counters start over and replay protection is per (device, epoch, counter).
@@ -14,8 +16,8 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,14 @@ import numpy.typing as npt
 
 from firmware.counter import slot
 from models.bundle import Bundle
+from provisioning import vault as vaults
 from provisioning.errors import ProvisionError
+from provisioning.secret import Secret
+from provisioning.vault import Vault
 from security.errors import RegistryError
-from security.keys import derive_edge, derive_gateway, new_root
+from security.keys import EdgeKeys, GatewayKeys, derive_edge, derive_gateway, new_root
 from security.registry import Device, EdgeRegistry, GatewayRegistry
+from security.signed import SigningKey
 
 GATEWAY_FILE = "registry.json"
 EDGE_FILE = "edge-registry.json"
@@ -37,6 +43,8 @@ CAMERA_FILE = "camera.bin"
 ORDER_FILE = "order.bin"
 LOG_FILE = "log.jsonl"
 COUNTER_FILES = ("counter.a", "counter.b")
+SIGNING_FILE = "signing.key"
+PUBLIC_FILE = "registry.pub"
 
 _FORMAT = 1
 _MAX_EPOCH = 0xFFFF_FFFF
@@ -83,52 +91,88 @@ class Site:
     Attributes:
         directory: where the registries are.
         gateway: the gateway's registry; `edge` the edge server's.
+        signer: the key that signs both.
+        vault: the fleet vault, None where the site has none.
     """
 
-    def __init__(self, directory: Path, gateway: GatewayRegistry, edge: EdgeRegistry) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        gateway: GatewayRegistry,
+        edge: EdgeRegistry,
+        signer: SigningKey | None = None,
+        vault: Vault | None = None,
+    ) -> None:
         self.directory = directory
         self.gateway = gateway
         self.edge = edge
+        self.signer = signer or SigningKey.generate()
+        self.vault = vault
 
     @classmethod
     @contextmanager
     def open(
-        cls, directory: Path, *, name: str = "lab", gateway: bytes | None = None, create: bool = True
+        cls,
+        directory: Path,
+        *,
+        name: str | None = "lab",
+        gateway: bytes | None = None,
+        create: bool = True,
+        secret: Secret | None = None,
     ) -> Iterator["Site"]:
-        """Lock and load a site.
+        """Lock and load a site. Hold it briefly: another writer waits until it is closed.
 
         Args:
             directory: of the site.
-            name: the site's name, used where the directory holds no site yet; else it must be the same.
+            name: the site's name, used where the directory holds no site yet; else it must be the same. None:
+                whatever it is.
             gateway: the gateway's EUI-64, likewise; None: whatever it is, or a random local one.
             create: whether to make a missing directory; without, such a site is only thought of.
+            secret: what opens the site's vault; needed where `has_vault` says so.
 
         Raises:
             ProvisionError: the directory is another site's, half of it is missing, or it cannot be used.
+            VaultError: the vault cannot be opened.
         """
         lock = _lock(directory) if create or directory.exists() else None
+        vault = None
         try:
-            yield cls._load(directory, name, gateway)
+            if has_vault(directory):
+                if secret is None:
+                    raise ProvisionError(
+                        f"the site {directory} has a fleet vault, and nothing to open it with was given",
+                        remedy="give its passphrase or key file: see `slimwire provision vault --help`",
+                    )
+                vault = Vault.open(directory / vaults.FILE, secret)
+            yield cls._load(directory, name, gateway, vault)
         except RegistryError as error:
             raise ProvisionError(error.what, expected=error.expected, remedy=error.remedy) from error
         finally:
+            if vault is not None:
+                vault.close()
             if lock is not None:
                 os.close(lock)
 
     @classmethod
-    def _load(cls, directory: Path, name: str, gateway: bytes | None) -> "Site":
+    def _load(cls, directory: Path, name: str | None, gateway: bytes | None, vault: Vault | None) -> "Site":
         ours, edge = directory / GATEWAY_FILE, directory / EDGE_FILE
-        if ours.exists() != edge.exists():
+        if vault is not None:
+            site = cls(directory, *_recall(vault), vault)
+            site._publish_missed()
+        elif ours.exists() != edge.exists():
             missing, there = (ours, edge) if edge.exists() else (edge, ours)
             raise ProvisionError(
                 f"{directory} has {there.name} but no {missing.name}",
                 expected="both registries of a site, or neither",
                 remedy=f"restore {missing.name} from a backup, or start a new site in an empty directory",
             )
-        if not ours.exists():
-            return cls(directory, GatewayRegistry(gateway or local_eui64(), name, 0), EdgeRegistry(0))
-        site = cls(directory, GatewayRegistry.load(ours), EdgeRegistry.load(edge))
-        if site.gateway.site != name:
+        elif not ours.exists():
+            own = GatewayRegistry(gateway or local_eui64(), name or "lab", 0)
+            return cls(directory, own, EdgeRegistry(0), _signing_key(directory))
+        else:
+            loaded = GatewayRegistry.load(ours), EdgeRegistry.load(edge)
+            site = cls(directory, *loaded, _signing_key(directory))
+        if name is not None and site.gateway.site != name:
             raise ProvisionError(
                 f"{directory} is the site {site.gateway.site!r}",
                 expected=f"the site {name!r}",
@@ -143,7 +187,11 @@ class Site:
         return site
 
     def new_identity(self, eui: bytes, options: DeviceOptions | None = None) -> dict[str, Any]:
-        """Settings with a new root secret for a device, `device.json` as an object. Enrols nothing yet."""
+        """Settings with a new root secret for a device, `device.json` as an object. Enrols nothing yet.
+
+        Raises:
+            ProvisionError: the EUI-64 cannot be a device's, or the device is revoked.
+        """
         if len(eui) != 8 or eui[0] & 1 or not any(eui):
             raise ProvisionError(
                 f"{eui.hex()} cannot be a device's EUI-64",
@@ -153,6 +201,11 @@ class Site:
             raise ProvisionError(
                 f"{eui.hex()} is the gateway's own EUI-64", remedy="give the device another: --eui64"
             )
+        if eui in self.gateway.devices and self.gateway.devices[eui].revoked:
+            raise ProvisionError(
+                f"{eui.hex()} is revoked",
+                remedy=f"take it back first, under a new root: slimwire provision re-enrol {eui.hex()}",
+            )
         options = options or DeviceOptions()
         source: dict[str, Any] = {"type": "file", "path": CAMERA_FILE}
         if options.order:
@@ -160,7 +213,7 @@ class Site:
         settings: dict[str, Any] = {
             "format": _FORMAT,
             "eui64": eui.hex(),
-            "epoch": self._next_epoch(eui),
+            "epoch": self.next_epoch(eui),
             "site": self.gateway.site,
             "gateway": self.gateway.gateway.hex(),
             "root": new_root().hex(),
@@ -176,32 +229,74 @@ class Site:
         return settings
 
     def enrol(self, settings: Mapping[str, Any], name: str = "") -> None:
-        """Put a device's keys into both registries, in place of any older ones, and write them.
-
-        Each file is replaced whole. The edge server's comes first; if the gateway's then cannot be written,
-        the edge server's is put back.
-        """
+        """Put a device's keys into both registries, in place of any older ones, and publish them."""
         eui, epoch, root = (
             bytes.fromhex(settings["eui64"]),
             int(settings["epoch"]),
             bytes.fromhex(settings["root"]),
         )
-        before = dict(self.edge.devices)
-        self.edge.devices[eui] = Device(eui, name, {epoch: derive_edge(root, eui, epoch)})
-        keys = derive_gateway(root, eui, epoch, self.gateway.site)
-        self.gateway.devices[eui] = Device(eui, name, {epoch: keys})
-        self.edge.version += 1
-        self.gateway.version += 1
-        self.edge.save(self.directory / EDGE_FILE)
+        with self.changing() as change:
+            change.set_keys(eui, name, {epoch: root})
+            change.keep_root(eui, root)
+
+    @contextmanager
+    def changing(self) -> Iterator["Change"]:
+        """Change devices of both registries under one new version: all of it, or nothing.
+
+        With a vault, its commit decides; files that a crash left behind are written at the next opening.
+        Without, the gateway's file is taken back if the edge server's cannot be written.
+        """
+        devices = dict(self.gateway.devices), dict(self.edge.devices)
+        versions = self.gateway.version, self.edge.version
         try:
-            self.gateway.save(self.directory / GATEWAY_FILE)
+            with self.vault.writing() if self.vault is not None else nullcontext():
+                yield Change(self)
+                self.gateway.version = self.edge.version = max(versions) + 1
+                if self.vault is not None:
+                    self.keep()
+        except BaseException:
+            self.gateway.devices, self.edge.devices = devices
+            self.gateway.version, self.edge.version = versions
+            raise
+        try:
+            self._publish()
         except RegistryError:
-            self.edge.devices = before
-            self.edge.save(self.directory / EDGE_FILE)
+            if self.vault is None:
+                self._take_back(devices, versions)
             raise
 
-    def _next_epoch(self, eui: bytes) -> int:
-        """0 for a new device, else one more than any epoch that either registry has seen of it."""
+    def _take_back(
+        self,
+        devices: tuple[dict[bytes, Device[GatewayKeys]], dict[bytes, Device[EdgeKeys]]],
+        versions: tuple[int, int],
+    ) -> None:
+        """Undo a change of which the edge server's file could not be written. Versions go forward all the
+        same: a gateway may have read what is taken back.
+        """
+        self.gateway.devices, self.edge.devices = devices
+        self.edge.version = versions[1]
+        try:
+            written = GatewayRegistry.load(self.directory / GATEWAY_FILE).version != versions[0]
+        except RegistryError:
+            written = False
+        if not written:
+            self.gateway.version = versions[0]
+            return
+        self.gateway.version += 1
+        self.gateway.save(self.directory / GATEWAY_FILE, self.signer)
+
+    def keep(self) -> None:
+        """Write signing key and registries into the vault; inside its `writing` only."""
+        assert self.vault is not None
+        self.vault.put("site", "signing", {"seed": self.signer.seed.hex()})
+        self.vault.put("site", "gateway", self.gateway.body())
+        self.vault.put("site", "edge", self.edge.body())
+
+    def next_epoch(self, eui: bytes) -> int:
+        """0 for a new device, else one more than any epoch seen of it; after a restore, not below its time.
+
+        Raises ProvisionError: all are used.
+        """
         known = [
             epoch
             for registry in (self.gateway.devices, self.edge.devices)
@@ -210,7 +305,80 @@ class Site:
         ]
         if known and max(known) == _MAX_EPOCH:
             raise ProvisionError(f"{eui.hex()} has used up its epochs", remedy="give it another EUI-64")
-        return max(known) + 1 if known else 0
+        restored = self.vault.get("site", "restored") if self.vault is not None else None
+        floor = int(restored["epoch"]) if restored else 0
+        return max(floor, max(known) + 1 if known else 0)
+
+    def _publish(self) -> None:
+        """Write both files, the gateway's first: it must know an epoch before the edge server orders it."""
+        gateway, edge = self.directory / GATEWAY_FILE, self.directory / EDGE_FILE
+        if self.vault is None:
+            _keep_secret(self.directory / SIGNING_FILE, self.signer.seed.hex())
+        _keep_text(self.directory / PUBLIC_FILE, self.signer.public.raw.hex() + "\n")
+        self.gateway.save(gateway, self.signer)
+        self.edge.save(edge, self.signer)
+
+    def _publish_missed(self) -> None:
+        """Write the files anew where they are missing, older than the vault, or somebody else's."""
+        try:
+            versions = {
+                GatewayRegistry.load(self.directory / GATEWAY_FILE).version,
+                EdgeRegistry.load(self.directory / EDGE_FILE).version,
+            }
+        except RegistryError:
+            versions = {-1}
+        newest = self.gateway.version
+        if max(versions) > newest:
+            raise ProvisionError(
+                f"the registries in {self.directory} have version {max(versions)}, the vault {newest}",
+                expected="a vault as new as its registries: this one is an older copy",
+                remedy="restore it as what it is, a backup: slimwire provision restore",
+            )
+        if versions != {newest}:
+            self._publish()
+
+
+class Change:
+    """What can be done to the devices of a site inside `Site.changing`."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def set_keys(self, eui: bytes, name: str, roots: Mapping[int, bytes]) -> None:
+        """Replace a device's keys by those of these epochs' roots; it is not revoked then."""
+        site = self._site
+        site.edge.devices[eui] = Device(
+            eui, name, {e: derive_edge(root, eui, e) for e, root in roots.items()}
+        )
+        keys = {e: derive_gateway(root, eui, e, site.gateway.site) for e, root in roots.items()}
+        site.gateway.devices[eui] = Device(eui, name, keys)
+
+    def add_epoch(self, eui: bytes, root: bytes, epoch: int, keep_from: int) -> None:
+        """Add an epoch's keys, of the same root; epochs below `keep_from` go."""
+        site = self._site
+        edge, gateway = site.edge.devices[eui], site.gateway.devices[eui]
+        old = {e: k for e, k in edge.epochs.items() if e >= keep_from}
+        site.edge.devices[eui] = replace(edge, epochs={**old, epoch: derive_edge(root, eui, epoch)})
+        fresh = derive_gateway(root, eui, epoch, site.gateway.site)
+        kept = {e: k for e, k in gateway.epochs.items() if e >= keep_from}
+        site.gateway.devices[eui] = replace(gateway, epochs={**kept, epoch: fresh})
+
+    def revoke(self, eui: bytes) -> None:
+        """Refuse a device from the next frame on."""
+        site = self._site
+        site.edge.devices[eui] = replace(site.edge.devices[eui], revoked=True)
+        site.gateway.devices[eui] = replace(site.gateway.devices[eui], revoked=True)
+
+    def keep_root(self, eui: bytes, root: bytes | None) -> None:
+        """Keep a device's root in the vault, if the site has one; None: forget it."""
+        if self._site.vault is not None:
+            value = {"root": None if root is None else root.hex()}
+            self._site.vault.put("root", eui.hex(), value)
+
+
+def has_vault(directory: Path) -> bool:
+    """Whether the site in this directory has a fleet vault, and so needs a secret to be opened."""
+    return (directory / vaults.FILE).exists()
 
 
 def create_device(
@@ -221,6 +389,7 @@ def create_device(
     eui: bytes | None = None,
     name: str = "",
     options: DeviceOptions | None = None,
+    secret: Secret | None = None,
 ) -> dict[str, Any]:
     """Enrol a device in a site and return its `device.json` as an object, which holds the root secret.
 
@@ -228,12 +397,12 @@ def create_device(
         site_dir: the site's directory, made if missing.
         site: the site's name. gateway: the gateway's EUI-64, None: the site's own, or a random local one.
         eui: the device's EUI-64, None: a random local one. name: what people call it.
-        options: the rest of its settings.
+        options: the rest of its settings. secret: what opens the site's vault, if it has one.
 
     Raises:
         ProvisionError: the directory is another site's, damaged, or cannot be written.
     """
-    with Site.open(Path(site_dir), name=site, gateway=gateway) as opened:
+    with Site.open(Path(site_dir), name=site, gateway=gateway, secret=secret) as opened:
         settings = opened.new_identity(eui or local_eui64(), options)
         opened.enrol(settings, name)
         return settings
@@ -309,6 +478,62 @@ def _write(path: Path, content: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
+
+
+def _recall(vault: Vault) -> tuple[GatewayRegistry, EdgeRegistry, SigningKey]:
+    """What a vault says of its site."""
+    signing, gateway, edge = (vault.get("site", name) for name in ("signing", "gateway", "edge"))
+    if not signing or not gateway or not edge:
+        raise ProvisionError(
+            f"the vault {vault.path} holds no site",
+            remedy="its making was interrupted: remove it, and run `slimwire provision vault` again",
+        )
+    origin = str(vault.path)
+    registries = GatewayRegistry.parse(gateway, origin), EdgeRegistry.parse(edge, origin)
+    return *registries, SigningKey(bytes.fromhex(signing["seed"]))
+
+
+def _signing_key(directory: Path) -> SigningKey | None:
+    """The signing key of a site without a vault; None: it has none yet."""
+    path = directory / SIGNING_FILE
+    try:
+        text = path.read_text("ascii").strip()
+        if path.stat().st_mode & 0o077:
+            raise ProvisionError(
+                f"{path} is readable by others", expected="mode 0600", remedy=f"chmod 600 {path}"
+            )
+        return SigningKey(bytes.fromhex(text))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ProvisionError(
+            f"the site's signing key {path} cannot be used: {type(error).__name__}",
+            expected="64 hex digits",
+            remedy="restore it; without it, remove it, and give the services the new registry.pub",
+        ) from None
+
+
+def _keep_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner reads, all or nothing, unless it says so already."""
+    _keep_text(path, text, 0o600)
+
+
+def _keep_text(path: Path, text: str, mode: int = 0o644) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        if path.is_file() and path.read_text() == text:
+            return
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ProvisionError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _lock(directory: Path) -> int:

@@ -95,9 +95,12 @@ class GatewayRegistry:
         Args:
             signer: the site's signing key; None writes an unsigned file.
         """
+        _write(Path(path), self.body(), GATEWAY, signer)
+
+    def body(self) -> dict[str, Any]:
+        """The file's content as an object. It holds keys."""
         own = {"site": self.site, "gateway": self.gateway.hex()}
-        tree = {"format": FORMAT, "version": self.version, **own, "devices": _emit(self.devices)}
-        _write(Path(path), tree, GATEWAY, signer)
+        return {"format": FORMAT, "version": self.version, **own, "devices": _emit(self.devices)}
 
     @classmethod
     def load(cls, path: Path | str, gate: Gate | None = None) -> Self:
@@ -108,15 +111,24 @@ class GatewayRegistry:
                 that only look.
         """
         reader = _Reader(Path(path), GATEWAY, gate)
-        tree = reader.file("site", "gateway")
-        made = cls(
+        made = cls._read(reader, reader.file())
+        reader.admit(made.version)
+        return made
+
+    @classmethod
+    def parse(cls, body: Any, origin: str) -> Self:
+        """From what `body` gave; `origin` names it in errors. Raises RegistryError."""
+        return cls._read(_Reader(Path(origin), GATEWAY, None), body)
+
+    @classmethod
+    def _read(cls, reader: "_Reader", tree: Any) -> Self:
+        reader.head(tree, "site", "gateway")
+        return cls(
             gateway=reader.eui(tree["gateway"], "gateway"),
             site=reader.text(tree["site"], "site"),
             version=reader.number(tree["version"], "version"),
             devices=reader.devices(tree["devices"], GatewayKeys),
         )
-        reader.admit(made.version)
-        return made
 
 
 @dataclass(slots=True)
@@ -132,20 +144,32 @@ class EdgeRegistry:
 
     def save(self, path: Path | str, signer: SigningKey | None = None) -> None:
         """See `GatewayRegistry.save`."""
-        tree = {"format": FORMAT, "version": self.version, "devices": _emit(self.devices)}
-        _write(Path(path), tree, EDGE, signer)
+        _write(Path(path), self.body(), EDGE, signer)
+
+    def body(self) -> dict[str, Any]:
+        """See `GatewayRegistry.body`."""
+        return {"format": FORMAT, "version": self.version, "devices": _emit(self.devices)}
 
     @classmethod
     def load(cls, path: Path | str, gate: Gate | None = None) -> Self:
         """See `GatewayRegistry.load`."""
         reader = _Reader(Path(path), EDGE, gate)
-        tree = reader.file()
-        made = cls(
+        made = cls._read(reader, reader.file())
+        reader.admit(made.version)
+        return made
+
+    @classmethod
+    def parse(cls, body: Any, origin: str) -> Self:
+        """See `GatewayRegistry.parse`."""
+        return cls._read(_Reader(Path(origin), EDGE, None), body)
+
+    @classmethod
+    def _read(cls, reader: "_Reader", tree: Any) -> Self:
+        reader.head(tree)
+        return cls(
             version=reader.number(tree["version"], "version"),
             devices=reader.devices(tree["devices"], EdgeKeys),
         )
-        reader.admit(made.version)
-        return made
 
 
 def _lookup(devices: Mapping[bytes, Device[K]], eui: bytes, epoch_mod4: int) -> tuple[int, K] | None:
@@ -187,7 +211,8 @@ class _Reader:
             remedy="restore the file from a backup, or enrol its devices anew",
         )
 
-    def file(self, *own: str) -> dict[str, Any]:
+    def file(self) -> dict[str, Any]:
+        """The registry in the file, once its signature is checked."""
         trusted = self.gate.trusted if self.gate else None
         try:
             self.body = _read(self.path).decode()
@@ -204,13 +229,18 @@ class _Reader:
                 remedy="copy the registry that `slimwire provision` wrote for this site",
                 reason="registry-unsigned",
             )
+        return tree
+
+    def head(self, tree: Any, *own: str) -> None:
+        if not isinstance(tree, dict) or "format" not in tree:
+            self.refuse("its top level", "an object with a format")
         if tree["format"] != FORMAT or type(tree["format"]) is not int:
             raise RegistryError(
                 f"registry {self.path} has format {str(tree['format'])[:20]!r}",
                 expected=f"format {FORMAT}",
                 remedy="upgrade slimwire on this machine, or enrol again with the version installed here",
             )
-        return self.members(tree, "its top level", "format", "version", "devices", *own)
+        self.members(tree, "its top level", "format", "version", "devices", *own)
 
     def tree(self, text: str) -> dict[str, Any]:
         try:

@@ -21,12 +21,15 @@ from provisioning.eui64 import from_unique_id
 from provisioning.identity import (
     EDGE_FILE,
     GATEWAY_FILE,
+    PUBLIC_FILE,
+    SIGNING_FILE,
     DeviceOptions,
     Site,
     create_device,
     write_device_root,
 )
 from security.registry import EdgeRegistry, GatewayRegistry
+from security.signed import Gate, VerifyKey
 
 REPOSITORY = Path(__file__).parents[2]
 EUI = bytes.fromhex("0200000000000001")
@@ -171,3 +174,31 @@ def test_the_settings_survive_json(tmp_path) -> None:
     checked = config.check(json.loads(json.dumps(settings)))
     assert checked["wifi"] == {"ssid": "s", "key": "k"}
     assert checked["root"].hex() == settings["root"]
+
+
+def test_an_edge_file_that_cannot_be_written_takes_the_gateways_back_under_a_newer_version(tmp_path) -> None:
+    create_device(tmp_path, eui=EUI)
+    before = GatewayRegistry.load(tmp_path / GATEWAY_FILE)
+    with Site.open(tmp_path) as site:
+        settings = site.new_identity(EUI)
+        (tmp_path / EDGE_FILE).unlink()
+        (tmp_path / EDGE_FILE).mkdir()
+        (tmp_path / EDGE_FILE / "in the way").write_text("")
+        with pytest.raises(Exception, match="cannot be written"):
+            site.enrol(settings)
+    after = GatewayRegistry.load(tmp_path / GATEWAY_FILE)
+    assert after.devices == before.devices
+    assert after.version == before.version + 2  # a gateway may have read the one between
+
+
+def test_a_site_signs_with_a_key_of_its_own(tmp_path) -> None:
+    create_device(tmp_path, eui=EUI)
+    public = VerifyKey.load(tmp_path / PUBLIC_FILE)
+    create_device(tmp_path, eui=EUI)
+    assert VerifyKey.load(tmp_path / PUBLIC_FILE) == public
+    GatewayRegistry.load(tmp_path / GATEWAY_FILE, Gate("gateway", public))
+    EdgeRegistry.load(tmp_path / EDGE_FILE, Gate("edge", public))
+    assert stat.S_IMODE((tmp_path / SIGNING_FILE).stat().st_mode) == 0o600
+    (tmp_path / SIGNING_FILE).chmod(0o640)
+    with pytest.raises(ProvisionError, match="readable by others"):
+        create_device(tmp_path)
