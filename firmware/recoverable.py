@@ -71,7 +71,7 @@ class Recoverable(Recovery):
             self._spare -= 1
         bitmap = 0
         if not receiver._awaited:
-            bitmap = _FULL
+            bitmap = 0xFFFFFFFF
         elif receiver._size:
             bitmap = 0x80000000
             for i in range(receiver._n):

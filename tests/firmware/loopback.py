@@ -115,6 +115,7 @@ class Hub:
 
     reply: Callable[[Hub, Arrived], list[bytes]] = lambda hub, message: hub.answer(message.counter)
     arrived: list[Arrived] = field(default_factory=list)
+    pending: list[bytes] = field(default_factory=list)  # frames to send before anything else
     port: int = 0  # another than 0: it comes late, and may hear the end of a message first
 
     def __post_init__(self) -> None:
@@ -146,6 +147,8 @@ class Hub:
                 except TimeoutError:
                     continue
                 message = self.take(ZepFrame.parse(data).frame)
+                while self.pending:
+                    self.send(self.pending.pop(0), peer)
                 if message:
                     self.arrived.append(message)
                     for frame in self.reply(self, message):
