@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from lab.experiments.attack.cli import attack, attacks
+from lab.experiments.frontier.cli import frontier
 from lab.experiments.width.cli import width
 from lab.sim import trace as traces
 from slimwire import output
@@ -17,6 +18,7 @@ app = typer.Typer(
 
 app.command()(attack)
 app.command("attacks")(attacks)
+app.command()(frontier)
 app.command()(width)
 
 

@@ -21,6 +21,7 @@ from models.errors import BundleError
 
 KINDS = (
     "ours",
+    "slimmable",
     "independent",
     "ensemble",
     "bottleneck",
@@ -34,7 +35,8 @@ KINDS = (
 )
 """What a row can be of:
 
-ours           the shipped bundle: measured when asked for, never recorded
+ours           the shipped bundle: measured when asked for, never recorded; ``setting`` is the width
+slimmable      the same training as it was before conversion; ``setting`` is the width
 independent    a head of its own for one width; ``setting`` is the width
 ensemble       the slimmable ensemble; ``setting`` names encoders and bit depth
 bottleneck     an int8 bottleneck without entropy coding; ``setting`` is its channels
@@ -91,6 +93,10 @@ def write(path: Path, data: dict[str, Any], records: Sequence[Record]) -> None:
     for record in records:
         if len(record.right) != data["n"] or len(record.coded) != data["n"]:
             raise BundleError(f"row {record.row} has {len(record.right)} images; expected {data['n']}")
+        if record.kind not in KINDS:
+            raise BundleError(
+                f"row {record.row} is of kind {record.kind!r}; expected one of {', '.join(KINDS)}"
+            )
         if f"{record.row}/right" in arrays:
             raise BundleError(f"two rows are called {record.row!r}")
         if len(record.coded) and not 0 <= record.coded.min() <= record.coded.max() <= 0xFFFF:
@@ -124,8 +130,6 @@ def _record(row: dict[str, Any], n: int, archive: Any) -> Record:
     facts = {name: row.get(name) for name in _FACTS}
     name = str(facts["row"])
     facts.update({text: str(row.get(text, "")) for text in _TEXTS})
-    if facts["kind"] not in KINDS:
-        raise BundleError(f"row {name} is of kind {facts['kind']!r}; expected one of {', '.join(KINDS)}")
     packed, coded = archive[f"{name}/right"], archive[f"{name}/bytes"]
     if packed.shape != (-(-n // 8),) or packed.dtype != np.uint8 or coded.shape != (n,):
         raise BundleError(
