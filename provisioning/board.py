@@ -4,17 +4,22 @@ mpremote is what board owners already use; its command line is its stable interf
 an argument: they travel in files.
 """
 
+import hashlib
 import json
+import secrets
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from binascii import b2a_base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from serial.tools import list_ports
-
-from provisioning.errors import ProvisionError
+from provisioning import access
+from provisioning.errors import BoardError
 
 #: mpremote's own ways to name a port.
 _NAMED = ("auto", "id:", "port:", "socket://", "rfc2217://")
@@ -22,7 +27,7 @@ _QUICK_S = 40.0
 _COPY_S = 900.0
 
 _PROBE = """
-import sys, os, json
+import sys, os, json, time
 try:
     import machine
     unique = bytes(machine.unique_id())
@@ -30,8 +35,10 @@ except (ImportError, AttributeError):
     unique = b""
 stat = os.statvfs("/")
 impl = sys.implementation
-print(json.dumps([getattr(impl, "_machine", sys.platform), list(impl.version[:3]), getattr(impl, "_mpy", 0),
-    "".join(["%02x" % b for b in unique]), stat[1] * stat[2], stat[0] * stat[3]]))
+name = os.uname().machine if hasattr(os, "uname") else getattr(impl, "_machine", sys.platform)
+epoch = 0 if time.gmtime(0)[0] == 1970 else 946684800
+print(json.dumps([name, list(impl.version[:3]), getattr(impl, "_mpy", 0),
+    "".join(["%02x" % b for b in unique]), stat[1] * stat[2], stat[0] * stat[3], int(time.time()) + epoch]))
 """
 
 # Deletes what is not expected below a folder, and a list of files; afterwards prints what it deleted.
@@ -60,23 +67,88 @@ if hasattr(os, "sync"):
     os.sync()
 """
 
-_DIGESTS = """
-import hashlib, json
-from binascii import hexlify
-buffer = bytearray(512)
-for name in {names!r}:
+# Everything that a host wants to know of an installation, in one go. What is secret is told as a digest with
+# the host's own random number in it: it can be compared, and is worth nothing later.
+_LOOK = """
+import os, json
+from hashlib import sha256
+from binascii import hexlify, unhexlify
+nonce, buffer = {nonce!r}, bytearray(512)
+def hex(data):
+    return hexlify(data).decode()
+def digest(name):
+    digest = sha256()
+    with open(name, "rb") as file:
+        while True:
+            n = file.readinto(buffer)
+            if not n:
+                return hex(digest.digest())
+            digest.update(memoryview(buffer)[:n])
+def walk(path):
+    for entry in os.ilistdir(path):
+        full = path.rstrip("/") + "/" + entry[0]
+        if entry[1] & 0x4000:
+            for inner in walk(full):
+                yield inner
+        else:
+            yield full
+def veil(section):
+    for name in section:
+        if isinstance(section[name], dict):
+            veil(section[name])
+        elif name in {secret!r}:
+            section[name] = hex(sha256(nonce + section[name].encode()).digest())
+def said(kind, value):
+    print(json.dumps([kind, value]))
+for name in {names!r} + [n for n in walk("/") if n.startswith({folder!r} + "/")]:
     try:
-        digest = hashlib.sha256()
-        with open(name, "rb") as file:
-            while True:
-                n = file.readinto(buffer)
-                if not n:
-                    break
-                digest.update(memoryview(buffer)[:n])
-        print(json.dumps([name, hexlify(digest.digest()).decode()]))
+        said("file", [name, digest(name)])
+        if name.endswith(".mpy"):
+            with open(name, "rb") as file:
+                said("mpy", [name, hex(file.read(4))])
     except OSError:
-        print(json.dumps([name, ""]))
+        pass
+for name in {counters!r}:
+    try:
+        with open(name, "rb") as file:
+            said("counter", hex(file.read()))
+    except OSError:
+        pass
+try:
+    with open("/device.json") as file:
+        settings = json.load(file)
+    root = unhexlify(settings.pop("root"))
+    veil(settings)
+    said("settings", settings)
+    from firmware.keys import derive
+    keys = derive(root, unhexlify(settings["eui64"]), settings["epoch"], settings["site"])
+    said("keys", hex(sha256(nonce + keys[0] + keys[1]).digest()))
+except Exception as error:
+    said("trouble", repr(error))
 """
+_PROLOGUE = """import os
+from binascii import a2b_base64 as d
+def folders(names):
+    for name in names:
+        try:
+            os.mkdir(name)
+        except OSError as error:
+            if error.errno != 17:
+                raise"""
+#: Bytes of files in one program, and in one line of it: what a small heap compiles.
+_PIECE = 3072
+_LINE = 768
+
+_MEMORY = """
+import uctypes
+from hashlib import sha256
+from binascii import hexlify
+for address, size, wanted in {segments!r}:
+    if hexlify(sha256(uctypes.bytearray_at(address, size)).digest()).decode() != wanted:
+        print(address)
+"""
+#: Names of settings whose values are secret.
+_SECRET = ("key", "password", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +160,7 @@ class BoardInfo:
         mpy: `sys.implementation._mpy`: which compiled code it runs; 0: none.
         unique_id: the chip's number, b"" where it has none.
         size, free: of its file system, bytes.
+        clock: Unix time in s, as the board believes.
     """
 
     machine: str
@@ -96,54 +169,187 @@ class BoardInfo:
     unique_id: bytes
     size: int
     free: int
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a board holds of an installation.
+
+    Attributes:
+        files: SHA-256 in hex of what was asked for and of all below the firmware's folder, by absolute path.
+        headers: first four bytes of each .mpy file.
+        counters: contents of its counter files.
+        settings: `device.json` without its root secret, other secrets as digests; None: there is none.
+        keys: digest of what it sends with, to compare with `key_check`; "": it has no identity.
+        nonce: what the digests were made with.
+    """
+
+    files: Mapping[str, str]
+    headers: Mapping[str, bytes]
+    counters: Sequence[bytes]
+    settings: Mapping[str, Any] | None
+    keys: str
+    nonce: bytes
+
+
+def _programs(files: Mapping[str, bytes]) -> Iterator[str]:
+    """MicroPython programs that write files; each holds at most `_PIECE` bytes of them."""
+    folders = sorted({str(folder) for path in files for folder in PurePosixPath(path).parents} - {"/"})
+    lines, size = [_PROLOGUE, f"folders({folders!r})"], 0
+    for path, content in files.items():
+        mode = "wb"
+        for at in range(0, max(len(content), 1), _PIECE):
+            piece = content[at : at + _PIECE]
+            if size + len(piece) > _PIECE:
+                yield "\n".join(lines)
+                lines, size = [], 0
+            size += len(piece)
+            lines.append(f"f = open({path!r}, {mode!r})")
+            for start in range(0, len(piece), _LINE):
+                lines.append(f"f.write(d({b2a_base64(piece[start : start + _LINE], newline=False)!r}))")
+            lines.append("f.close()")
+            mode = "ab"
+        lines.append(f"print({path!r})")
+    yield "\n".join(lines)
+
+
+def key_check(nonce: bytes, frag_up: bytes, frag_dn: bytes) -> str:
+    """What a board that holds these keys answers to `nonce`: SHA-256(nonce, K_frag_up, K_frag_dn) in hex."""
+    return hashlib.sha256(nonce + frag_up + frag_dn).hexdigest()
+
+
+def veiled(settings: Mapping[str, Any], nonce: bytes) -> dict[str, Any]:
+    """Settings without the root secret, other secrets as the digests that `Board.look` gives of them."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            out[name] = veiled(value, nonce)
+        elif name in _SECRET:
+            out[name] = hashlib.sha256(nonce + str(value).encode()).hexdigest()
+        elif name != "root":
+            out[name] = value
+    return out
 
 
 class Board:
     """The board at a serial port, as mpremote names it: a device path, `auto`, or `id:SERIAL`.
 
+    Args:
+        press_reset: resets the board by its control lines; None: `access.press_reset`.
+
     Raises:
-        ProvisionError: there is no such port.
+        BoardError: there is no such port, it is another program's, or this user may not open it.
     """
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, press_reset: Callable[[str], None] | None = None) -> None:
         self.port = port
-        if not port.startswith(_NAMED) and not Path(port).exists():
-            raise ProvisionError(f"there is no port {port}", remedy=_candidates())
+        self._press_reset = press_reset or access.press_reset
+        self._way: Sequence[str] = ()
+        if not port.startswith(_NAMED):
+            access.check(port)
 
     def probe(self) -> BoardInfo:
-        """Ask the board what it is. Raises ProvisionError: nothing there, busy, or no MicroPython."""
-        lines = self._exec(_PROBE)
+        """Ask the board what it is. Raises BoardError: nothing there, busy, or no MicroPython."""
+        lines = self._enter(_PROBE)
         try:
-            machine, version, mpy, unique_id, size, free = json.loads(lines[-1])
+            machine, version, mpy, unique_id, size, free, clock = json.loads(lines[-1])
         except (IndexError, ValueError) as error:
             raise self._trouble("\n".join(lines)) from error
-        return BoardInfo(machine, tuple(version), mpy, bytes.fromhex(unique_id), size, free)
+        return BoardInfo(machine, tuple(version), mpy, bytes.fromhex(unique_id), size, free, clock)
+
+    def look(self, folder: str, names: Sequence[str], counters: Sequence[str]) -> Installed:
+        """What of an installation the board holds: files of these names and below `folder`, identity."""
+        nonce = secrets.token_bytes(16)
+        code = _LOOK.format(
+            nonce=nonce, names=list(names), folder=folder, counters=list(counters), secret=_SECRET
+        )
+        said: dict[str, list[Any]] = {}
+        for line in self._exec(code):
+            kind, value = json.loads(line)
+            said.setdefault(kind, []).append(value)
+        settings = said.get("settings")
+        return Installed(
+            dict(said.get("file", [])),
+            {name: bytes.fromhex(header) for name, header in said.get("mpy", [])},
+            [bytes.fromhex(each) for each in said.get("counter", [])],
+            settings[0] if settings else None,
+            said.get("keys", [""])[0],
+            nonce,
+        )
+
+    def digests(self, names: Sequence[str]) -> dict[str, str]:
+        """SHA-256 in hex of files on the board, by absolute path; "" for a file that is not there."""
+        files = self.look("/nothing", names, ()).files
+        return {name: files.get(name, "") for name in names}
+
+    def differing(self, segments: Sequence[tuple[int, bytes]]) -> list[int]:
+        """Those addresses of the board's memory at which other bytes are than these."""
+        wanted = [(at, len(data), hashlib.sha256(data).hexdigest()) for at, data in segments]
+        return [int(line) for line in self._exec(_MEMORY.format(segments=wanted))]
+
+    def set_clock(self) -> None:
+        """Give the board this computer's time."""
+        now = time.gmtime()
+        code = f"import machine; machine.RTC().datetime({(*now[:3], now[6], *now[3:6], 0)!r})"
+        self._exec(code)
 
     def clear(self, folder: str, keep: Sequence[str], files: Sequence[str]) -> list[str]:
         """Delete what is below `folder` and not in `keep`, and `files`; returns what there was."""
         code = _CLEAR.format(keep=list(keep), folder=folder, files=list(files))
         return [json.loads(line) for line in self._exec(code)]
 
-    def copy(self, sources: Sequence[Path], say: Callable[[str], None]) -> None:
-        """Copy files and folders, with what is in them, to the board's root; `say` hears of each.
+    def copy(self, files: Mapping[str, bytes], say: Callable[[str], None]) -> None:
+        """Write files, by absolute path, in this order; `say` hears of each that is done.
 
-        mpremote leaves out a file that is on the board already with the same digest.
+        A piece of up to 3 KiB is one program that the board runs: `mpremote fs cp` asks and answers for every
+        256 bytes. The programs travel in files that only this user reads: they may hold secrets.
         """
-        for line in self._stream(["fs", "cp", "-r", *map(str, sources), ":/"], _COPY_S):
-            target = line.strip().rpartition(" :")[2]
-            if target:
-                say(f"  {target}")
-
-    def digests(self, names: Sequence[str]) -> dict[str, str]:
-        """SHA-256 in hex of files on the board, by absolute path; "" for a file that is not there."""
-        return dict(json.loads(line) for line in self._exec(_DIGESTS.format(names=list(names))))
+        with tempfile.TemporaryDirectory(prefix="slimwire-") as scratch:
+            scripts = []
+            for number, program in enumerate(_programs(files)):
+                script = Path(scratch) / f"{number}.py"
+                script.write_text(program)
+                scripts += ["run", str(script)]
+            for line in self._stream([*self._way, *scripts], _COPY_S):
+                say(line.strip())
 
     def reset(self) -> None:
         """Start the board anew, so that it runs what was installed."""
         self._mpremote(["reset"], _QUICK_S)
 
+    def _enter(self, code: str) -> list[str]:
+        """Run code on a board whose state is not known: a ladder of ways into its raw REPL.
+
+        As mpremote does it; without the soft reset; after more Ctrl-C and a while; after a hard reset. The
+        way that worked is used from then on.
+        """
+        rungs: tuple[tuple[Sequence[str], Callable[[], object]], ...] = (
+            ((), lambda: None),
+            (("resume",), lambda: None),
+            (("resume",), lambda: access.interrupt(self.port)),
+            ((), lambda: self._press_reset(self.port)),
+        )
+        if self.port.startswith(_NAMED):
+            return self._exec(code)
+        first: BoardError | None = None
+        for way, prepare in rungs:
+            try:
+                prepare()
+                self._way = way
+                return self._exec(code)
+            except BoardError as error:
+                if error.fault != "no-micropython":
+                    raise
+                first = first or error
+                if way == () and access.silent(self.port):
+                    break  # nothing there that more of the same would wake
+        assert first is not None
+        self._way = ()
+        raise first
+
     def _exec(self, code: str) -> list[str]:
-        return [line for line in self._mpremote(["exec", code], _QUICK_S) if line.strip()]
+        return [line for line in self._mpremote([*self._way, "exec", code], _QUICK_S) if line.strip()]
 
     def _mpremote(self, arguments: Sequence[str], timeout: float) -> list[str]:
         return list(self._stream(arguments, timeout))
@@ -171,37 +377,36 @@ class Board:
         if process.returncode:
             raise self._trouble("".join(said), timeout if overdue else 0.0)
 
-    def _trouble(self, said: str, timeout: float = 0.0) -> ProvisionError:
+    def _trouble(self, said: str, timeout: float = 0.0) -> BoardError:
         """What mpremote's words mean, and what to do about it."""
         last = said.strip().splitlines()[-1].strip() if said.strip() else ""
-        if any(word in said for word in ("No space left", "ENOSPC", "Errno 28")):
-            return ProvisionError(
+        if any(word in said for word in ("No space left", "ENOSPC", "Errno 28", "OSError: 28")):
+            return BoardError(
                 f"the flash of the board at {self.port} is full",
-                remedy="delete files from it (`mpremote fs rm`), or install fewer --images",
+                remedy="delete files from it (`mpremote fs rm`), or install fewer images",
+                fault="flash-full",
             )
         if "no device found" in said or "no device with serial number" in said:
-            return ProvisionError(
+            return BoardError(
                 f"no board is plugged in that --port {self.port} would find",
                 remedy="connect it, with a cable that carries data, or name its port with --port. "
-                + _candidates(),
+                + access.candidates(),
+                fault="no-port",
             )
         if "failed to access" in said:
-            return ProvisionError(
+            return access.refused(self.port) or BoardError(
                 f"the port {self.port} cannot be opened: {last}",
                 remedy="close what else uses it (a serial monitor, an editor); join the group that owns it. "
-                + _candidates(),
+                + access.candidates(),
+                fault="port-busy",
             )
         if "Traceback" in said and "mpremote" not in said:
-            return ProvisionError(f"the board at {self.port} answers with an error: {last}")
+            return BoardError(f"the board at {self.port} answers with an error: {last}")
         what = f"nothing for {timeout:.0f} s" if timeout else last or "nothing"
-        return ProvisionError(
+        return BoardError(
             f"no MicroPython answers at {self.port} (mpremote said: {what})",
             expected="a board that runs MicroPython 1.23 or newer",
-            remedy="flash MicroPython first, press reset and try again, or name another port. "
-            + _candidates(),
+            remedy="flash MicroPython first (slimwire provision flash), press reset and try again, or name "
+            "another port. " + access.candidates(),
+            fault="no-micropython",
         )
-
-
-def _candidates() -> str:
-    ports = sorted(port.device for port in list_ports.comports())
-    return "ports here: " + ", ".join(ports) if ports else "no serial port is here: connect the board"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from provisioning import boards_cli
 from provisioning.errors import ProvisionError
 from slimwire import output
 
@@ -16,6 +17,8 @@ app = typer.Typer(
 )
 
 _WIFI_KEY = "SLIMWIRE_WIFI_KEY"
+
+boards_cli.register(app)
 
 
 @app.callback()
@@ -103,20 +106,45 @@ def install(
 
 @app.command()
 def emulate(
-    image: Annotated[Path, typer.Option(help="File that holds the flash; made if missing.")],
     port: Annotated[Path, typer.Option(help="Path of the serial port to make.")],
-    size_kib: Annotated[int, typer.Option(help="Size of a new image.", min=64, max=1 << 20)] = 2048,
-    heap_kib: Annotated[int, typer.Option(help="Heap of the interpreter.", min=32, max=1 << 20)] = 192,
+    board: Annotated[str, typer.Option(help="Board profile to emulate, by name or file.")] = "generic",
+    image: Annotated[
+        Path | None, typer.Option(help="File that holds the flash; made if missing [PORT.img].")
+    ] = None,
+    size_kib: Annotated[int | None, typer.Option(help="Size of a new image.", min=64, max=1 << 20)] = None,
+    heap_kib: Annotated[
+        int | None, typer.Option(help="Heap of the interpreter.", min=32, max=1 << 20)
+    ] = None,
+    unique_id: Annotated[
+        str | None, typer.Option(help="The chip's number, in hex [made of the image's path].")
+    ] = None,
+    cut_at_write: Annotated[
+        int, typer.Option(help="Let the power fail in the middle of this write of the flash.", min=0)
+    ] = 0,
 ) -> None:
-    """Emulate a MicroPython board on this machine until Ctrl-C: any serial tool can drive it."""
-    from provisioning.emulated import EmulatedBoard  # noqa: PLC0415
+    """Emulate a MicroPython board on this machine until Ctrl-C: any serial tool can drive it.
 
+    The signal USR1 cuts its power for a moment.
+    """
+    from provisioning import profiles  # noqa: PLC0415
+    from provisioning.emulated import emulate as start  # noqa: PLC0415
+
+    profile = profiles.load(board)
+    number = None
+    if unique_id is not None:
+        try:
+            number = bytes.fromhex(unique_id)
+        except ValueError as error:
+            raise ProvisionError(f"--unique-id {unique_id} is no hexadecimal number") from error
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with EmulatedBoard(image, port, size=size_kib << 10, heap=heap_kib << 10) as board:
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: stop.set())
+    flash = image or port.with_name(port.name + ".img")
+    with start(profile, flash, port, size_kib=size_kib, heap_kib=heap_kib, unique_id=number) as emulated:
+        emulated.cut_at_write(cut_at_write)
+        signal.signal(signal.SIGUSR1, lambda *_: emulated.cut_power())
         output.stderr.print(
-            f"a MicroPython board is at {board.port}; Ctrl-C ends it", highlight=False, soft_wrap=True
+            f"a MicroPython board is at {emulated.port}; Ctrl-C ends it", highlight=False, soft_wrap=True
         )
         stop.wait()
 

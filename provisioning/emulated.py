@@ -6,8 +6,12 @@ The outer pty stays when the interpreter is reset, as a serial port does. The in
 it mounts the image, runs /boot.py, then /main.py unless a tool reset it in raw mode, then gives the REPL.
 Ctrl-C reaches running code as a signal. A soft reset ends the process and starts a new one; the relay says
 what a board says.
+
+The flash counts what is written to it. At a chosen write, or on demand, the power fails: of that write only
+the first half happens, the interpreter is gone at once, and the board boots again.
 """
 
+import hashlib
 import os
 import selectors
 import shutil
@@ -24,6 +28,7 @@ from types import TracebackType
 from littlefs import LittleFS
 
 from provisioning.errors import ProvisionError
+from provisioning.profiles import Profile
 
 BLOCK = 4096
 _HARD_RESET = 77
@@ -36,19 +41,44 @@ _CRASH = b"FATAL: uncaught NLR"
 _ENDED_BY_CTRL_C = (-signal.SIGINT, 128 + signal.SIGINT)
 _CTRL_A = b"\x01"
 _REBOOT_S = 0.02
+#: Heap that the emulated flash takes, which a board's driver has elsewhere; bytes.
+_OURS = 8 << 10
 
-_BOOT = """
+_BOOT = r"""
 import sys, vfs
 
 class _Flash:
     def __init__(self):
         self.file = open({image!r}, "r+b")
+        self.meter = open({meter!r}, "r+b")
+        self.word = bytearray(8)
+        self.erased = b"\xff" * {block}
+        self.trace = open({trace!r}, "ab") if {trace!r} else None
+    def count(self):
+        self.meter.seek(0)
+        self.meter.readinto(self.word)
+        done = int.from_bytes(self.word, "big") + 1
+        self.meter.seek(0)
+        self.meter.write(done.to_bytes(8, "big"))
+        self.meter.readinto(self.word)
+        return done == int.from_bytes(self.word, "big")
+    def die(self):
+        import os
+        os.system("kill -9 $PPID")
     def readblocks(self, block, buffer, offset=0):
         self.file.seek(block * {block} + offset)
         self.file.readinto(buffer)
     def writeblocks(self, block, buffer, offset=0):
-        self.file.seek(block * {block} + offset)
+        self.write(block * {block} + offset, buffer)
+    def write(self, at, buffer):
+        self.file.seek(at)
+        if self.count():
+            self.file.write(memoryview(buffer)[: len(buffer) // 2])
+            self.die()
         self.file.write(buffer)
+        if self.trace:
+            self.trace.write(at.to_bytes(4, "big") + len(buffer).to_bytes(4, "big"))
+            self.trace.write(buffer)
     def ioctl(self, request, argument):
         if request == 3:
             self.file.flush()
@@ -56,6 +86,8 @@ class _Flash:
             return {blocks}
         if request == 5:
             return {block}
+        if request == 6:
+            self.write(argument * {block}, self.erased)
         return 0
 
 def _run(name):
@@ -71,7 +103,7 @@ def _run(name):
 
 def _start():
     sys.path.insert(0, {scratch!r})
-    import machine
+    import machine, os
     flash = _Flash()
     vfs.umount("/")
     try:
@@ -79,7 +111,6 @@ def _start():
     except OSError:
         vfs.VfsLfs2.mkfs(flash, progsize=256, readsize=256)
         vfs.mount(vfs.VfsLfs2(flash, progsize=256, readsize=256), "/")
-    import os
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
     sys.argv[:] = []
@@ -105,6 +136,19 @@ def reset():
 """
 
 
+_OS = """
+from uos import *
+from collections import namedtuple
+
+def uname():
+    return _NAME
+
+_NAME = namedtuple("uname", ("sysname", "nodename", "release", "version", "machine"))(
+    "emulated", "emulated", "", "", {machine!r})
+del namedtuple
+"""
+
+
 class EmulatedBoard:
     """A board on a pseudo-terminal, running until `close`. Use as `with EmulatedBoard(image) as b: b.port`.
 
@@ -115,6 +159,8 @@ class EmulatedBoard:
         unique_id: what `machine.unique_id()` gives.
         heap: the interpreter's, in bytes.
         interpreter: the `micropython` to run; None: the one installed with this Python.
+        machine: what MicroPython says of the board; "": what it says of this computer.
+        trace: file to which every write of the flash is added (offset u32, length u32, bytes); None: none.
 
     Attributes:
         port: the serial port.
@@ -133,6 +179,8 @@ class EmulatedBoard:
         unique_id: bytes = bytes.fromhex("020000aabbcc"),
         heap: int = 192 << 10,
         interpreter: str | None = None,
+        machine: str = "",
+        trace: Path | None = None,
     ) -> None:
         self._interpreter = interpreter or find_interpreter()
         self._image = image.resolve()
@@ -141,16 +189,15 @@ class EmulatedBoard:
         self._blocks = self._image.stat().st_size // BLOCK
         self._unique_id = unique_id
         self._heap = heap
+        self._machine = machine
+        self._trace = trace
         self._scratch = Path(tempfile.mkdtemp(prefix="slimwire-board-"))
+        self._meter = self._scratch / "meter"
+        self._meter.write_bytes(bytes(16))
         self.port = port or self._scratch / "port"
-        self._outer, outer_slave = os.openpty()
-        self._outer_slave = outer_slave  # kept open: a port does not vanish when nobody has it open
-        _raw(outer_slave)
         try:
-            self.port.symlink_to(os.ttyname(outer_slave))
+            self._plug_in()
         except OSError as error:
-            os.close(self._outer)
-            os.close(outer_slave)
             shutil.rmtree(self._scratch)
             raise ProvisionError(
                 f"the port {self.port} cannot be made: {error.strerror}", remedy="name a path that is free"
@@ -180,13 +227,47 @@ class EmulatedBoard:
             self._relay.join()
         if self._inner >= 0:
             self._end_process()
-            for handle in (self._outer, self._outer_slave, self._stop_read, self._stop_write):
+            self._unplug()
+            for handle in (self._stop_read, self._stop_write):
                 os.close(handle)
             self.port.unlink(missing_ok=True)
             shutil.rmtree(self._scratch, ignore_errors=True)
 
+    def _plug_in(self) -> None:
+        """Make the port. The slave stays open: a port does not vanish when nobody has it open."""
+        self._outer, self._outer_slave = os.openpty()
+        _raw(self._outer_slave)
+        try:
+            self.port.symlink_to(os.ttyname(self._outer_slave))
+        except OSError:
+            self._unplug()
+            raise
+
+    def _unplug(self) -> None:
+        os.close(self._outer)
+        os.close(self._outer_slave)
+
+    @property
+    def writes(self) -> int:
+        """How often the flash was written since the board was made."""
+        return int.from_bytes(self._meter.read_bytes()[:8], "big")
+
+    def cut_at_write(self, number: int) -> None:
+        """Let the power fail in the middle of that write of the flash, counted as `writes` does; 0: never."""
+        with self._meter.open("r+b") as file:
+            file.seek(8)
+            file.write(number.to_bytes(8, "big"))
+
+    def cut_power(self) -> None:
+        """Let the power fail now: the port goes with it, as a USB port does; then both come back."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+
     def _boot(self, *, run_main: bool) -> None:
         script = self._scratch / "boot.py"
+        if self._machine:
+            (self._scratch / "os.py").write_text(_OS.format(machine=self._machine))
         machine = self._scratch / "machine.py"
         machine.write_text(_MACHINE.format(unique_id=self._unique_id, hard_reset=_HARD_RESET))
         script.write_text(
@@ -195,6 +276,8 @@ class EmulatedBoard:
                 block=BLOCK,
                 blocks=self._blocks,
                 scratch=str(self._scratch),
+                meter=str(self._meter),
+                trace="" if self._trace is None else str(self._trace.resolve()),
                 run_main=run_main,
             )
         )
@@ -202,7 +285,7 @@ class EmulatedBoard:
         _raw(self._inner_slave, interruptible=True)
         self._alive, held = os.pipe()  # the process holds the other end: end of file tells that it ended
         self._tail = b""
-        command = [self._interpreter, "-X", f"heapsize={self._heap}", "-i", str(script)]
+        command = [self._interpreter, "-X", f"heapsize={self._heap + _OURS}", "-i", str(script)]
         self._process = subprocess.Popen(
             # The first terminal that a session opens becomes its controlling one: Ctrl-C signals the process.
             ["/bin/sh", "-c", 'exec "$@" <"$TERMINAL" >"$TERMINAL" 2>&1', "board", *command],
@@ -248,7 +331,9 @@ class EmulatedBoard:
                 ended = self._alive in ready and self._inner not in ready
             selector.unregister(self._inner)
             selector.unregister(self._alive)
+            selector.unregister(self._outer)
             self._reset()
+            selector.register(self._outer, selectors.EVENT_READ)
             time.sleep(_REBOOT_S)
 
     def _take_in(self, typed: bytes) -> None:
@@ -298,12 +383,52 @@ class EmulatedBoard:
         code = self._end_process()
         crashed = code in _ENDED_BY_CTRL_C or _CRASH in self._tail
         self._owed = self._typed if crashed else b""
-        if code == _HARD_RESET:
+        if code == -signal.SIGKILL:
+            raw = False
+            self.port.unlink(missing_ok=True)
+            self._unplug()
+            self._plug_in()
+        elif code == _HARD_RESET:
             raw = False
         elif not crashed:
             _write(self._outer, b"MPY: soft reboot\r\n")
         self._returning, self._held = raw, b""
         self._boot(run_main=not raw and not crashed)
+
+
+def emulate(
+    profile: Profile,
+    image: Path,
+    port: Path | None = None,
+    *,
+    size_kib: int | None = None,
+    heap_kib: int | None = None,
+    unique_id: bytes | None = None,
+    trace: Path | None = None,
+) -> EmulatedBoard:
+    """A board of a kind: its heap, its file system's size, its name and a number of the right length.
+
+    Args:
+        unique_id: the chip's number; None: made of the image's path, the same each time.
+        image, port, trace: as for `EmulatedBoard`. size_kib, heap_kib: other than the profile's.
+    """
+    if unique_id is None:
+        digest = hashlib.sha256(str(image.resolve()).encode()).digest()
+        unique_id = (b"\x02" + digest)[: profile.unique_id_bytes]
+    return EmulatedBoard(
+        image,
+        port,
+        size=(size_kib or profile.storage_kib) << 10,
+        unique_id=unique_id,
+        heap=(heap_kib or profile.heap_kib) << 10,
+        machine=machine_name(profile),
+        trace=trace,
+    )
+
+
+def machine_name(profile: Profile) -> str:
+    """What an emulated board of a kind says it is; as real ones do, it ends with its chip."""
+    return f"{profile.title} with {profile.chip.upper() or 'some chip'} (emulated)"
 
 
 def read_image(image: Path) -> LittleFS:

@@ -89,7 +89,7 @@ def install(plan: Plan, say: Callable[[str], None], *, dry_run: bool = False) ->
                 say(f"would enrol {eui.hex()}, epoch {settings['epoch']}, in {plan.site_dir}")
                 return {**report, "removed": [], "verified": False, "dry_run": True}
             removed = board.clear(payload.FOLDER, sorted(everything.files), [_SETTINGS])
-            _copy(board, everything, work, say)
+            _copy(board, everything, say)
             _verify(board, everything)
             say(f"read back {len(everything.files)} files: every digest is right")
             site.enrol(settings, plan.name)
@@ -98,17 +98,12 @@ def install(plan: Plan, say: Callable[[str], None], *, dry_run: bool = False) ->
     return {**report, "removed": removed, "verified": True, "dry_run": False}
 
 
-def _copy(board: Board, everything: payload.Payload, work: Path, say: Callable[[str], None]) -> None:
+def _copy(board: Board, everything: payload.Payload, say: Callable[[str], None]) -> None:
     """All files but the settings, then the settings."""
-    stage, last = work / "stage", work / "last"
-    for directory in (stage, last):
-        directory.mkdir()
-    rest = {path: content for path, content in everything.files.items() if path != _SETTINGS}
-    replace(everything, files=rest).write(stage)
-    replace(everything, files={_SETTINGS: everything.files[_SETTINGS]}).write(last)
+    last = {_SETTINGS: everything.files[_SETTINGS]}
+    rest = {path: content for path, content in sorted(everything.files.items()) if path != _SETTINGS}
     say(f"copying {len(everything.files)} files, {everything.size // 1024} KiB ...")
-    for directory in (stage, last):
-        board.copy(sorted(directory.iterdir()), say)
+    board.copy({**rest, **last}, lambda path: say(f"  {path}"))
 
 
 def _check_room(port: str, info: BoardInfo, everything: payload.Payload) -> None:

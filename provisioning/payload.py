@@ -2,6 +2,8 @@
 
 import hashlib
 import subprocess
+import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,10 @@ _ARCHITECTURES = {
 }
 
 
+_built: dict[str | None, "Payload"] = {}
+_building = threading.Lock()
+
+
 @dataclass(frozen=True, slots=True)
 class Payload:
     """Files by their absolute path on the board, and how the firmware is coded.
@@ -52,6 +58,11 @@ class Payload:
         """SHA-256 in hex by path."""
         return {path: hashlib.sha256(content).hexdigest() for path, content in self.files.items()}
 
+    def digest(self) -> str:
+        """One SHA-256 in hex over paths and contents."""
+        digests = "".join(f"{digest} {path}\n" for path, digest in sorted(self.digests().items()))
+        return hashlib.sha256(digests.encode()).hexdigest()
+
     def write(self, directory: Path) -> None:
         """Lay the files out below a directory, as they lie below the board's root."""
         for path, content in self.files.items():
@@ -65,6 +76,26 @@ def architecture_of(mpy: int) -> str | None:
     if mpy & 0xFF != _MPY_VERSION or mpy >> 8 & 3 != _MPY_SUB_VERSION:
         return None
     return _ARCHITECTURES.get(mpy >> 10 & 0xF)
+
+
+def architecture_of_file(header: bytes) -> str | None:
+    """The name of the architecture that a .mpy file is for, from its first four bytes; None: any, or no .mpy.
+
+    Header: "M", version, flags (bits 2..: architecture, bits 0..1: sub-version), bits of a small int
+    (MicroPython, "MicroPython .mpy files").
+    """
+    if len(header) < 4 or header[:1] != b"M":
+        return None
+    return _ARCHITECTURES.get(header[2] >> 2)
+
+
+def firmware(architecture: str | None) -> Payload:
+    """`build`, once a process and architecture, however many boards want it at once."""
+    with _building:
+        if architecture not in _built:
+            with tempfile.TemporaryDirectory(prefix="slimwire-") as scratch:
+                _built[architecture] = build(architecture, Path(scratch))
+        return _built[architecture]
 
 
 def build(architecture: str | None, directory: Path) -> Payload:
