@@ -28,9 +28,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.ticker import FuncFormatter, LogLocator  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError("lab", "lab", "matplotlib") from error
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     for kind, (label, colour, marker) in _LINES.items():
@@ -54,8 +55,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
     left.set_ylabel("top-1, %")
     for axes in (left, right):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
         axes.grid(alpha=0.25, lw=0.5)
-    left.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.legend(
+        *left.get_legend_handles_labels(), fontsize=8, frameon=False, ncols=5, loc="outside lower center"
+    )
     data = found["data"]
     figure.suptitle(f"{found['bundle']} on {data['name']} ({data['source']}), {data['n']} test images")
     try:

@@ -98,6 +98,8 @@ def table(found: dict[str, Any]) -> Group:
     for goal in found["goals"]:
         second.add_row(goal["goal"], str(goal["found"]), colours[goal["held"]])
     notes = [f"mJ: an estimate, {MCU}; {RADIO}"]
+    if found["data"]["source"] == "jpeg":
+        notes.append("the test images have been through JPEG once before, which flatters the JPEG rows")
     for kind, beside in found["codecs"].items():
         if beside is not None:
             notes.append(_codec(kind, beside))
