@@ -31,6 +31,9 @@ def run(
     ] = None,
     edge: Annotated[str | None, typer.Option(help="Edge server [http://127.0.0.1:8080].")] = None,
     registry: Annotated[Path | None, typer.Option(help="registry.json [the state directory's].")] = None,
+    registry_key: Annotated[
+        str | None, typer.Option(help="The site's registry.pub: take only registries it signed.")
+    ] = None,
     state: Annotated[Path | None, typer.Option(help="State directory [~/.local/state/slimwire].")] = None,
     admin: Annotated[
         Path | None, typer.Option(help="Admin socket [gateway.sock in the state directory].")
@@ -52,6 +55,7 @@ def run(
         peer=peer,
         edge=edge,
         registry=registry,
+        registry_key=registry_key,
         state=state,
         admin=admin,
         pcap=pcap,

@@ -4,15 +4,20 @@ import logging
 import os
 import secrets
 import shlex
+from collections import Counter
 from pathlib import Path
 
 from gateway.errors import GatewayError
-from security.errors import SecurityError
-from security.registry import GatewayRegistry
+from security.errors import RegistryError, SecurityError
+from security.registry import GATEWAY, GatewayRegistry
+from security.signed import Gate, VerifyKey
 
 _log = logging.getLogger("gateway.enrolment")
 
 _DEFAULT_SITE = "default"
+
+#: In the state directory: the highest version accepted of a signed registry.
+FLOOR = "registry-floor.json"
 
 
 class Enrolment:
@@ -20,18 +25,41 @@ class Enrolment:
 
     Args:
         path: of `registry.json`.
-        create: whether a missing file is made, with a new gateway identity and no devices.
+        create: whether a missing file is made, with a new gateway identity and no devices; never where a
+            signature is asked for.
+        key: the site's public key, 64 hex digits or a file that holds them. Only what it signed is used
+            then. None: signatures aren't checked, which is logged.
+        memory: file that keeps the highest version accepted of a signed registry.
 
     Raises:
-        GatewayError: the file is missing (and not to be made), not private, damaged, or of another format.
+        GatewayError: the file is missing (and not to be made), not private, damaged, of another format, not
+            signed as it must be, or older than one that was accepted before.
+
+    Attributes:
+        registry: what is in force. refused: how often a changed file was not used, by reason
+            (`security.signed.REASONS`). problem: why the file as it is now is not used, None if it is.
     """
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(
+        self, path: Path, *, create: bool, key: str | None = None, memory: Path | None = None
+    ) -> None:
         self.path = path
-        if create and self._stat() is None:
+        self.refused: Counter[str] = Counter()
+        self.problem: str | None = None
+        try:
+            self.gate = Gate(GATEWAY, None if key is None else VerifyKey.of(key), memory)
+        except RegistryError as error:
+            raise GatewayError(error.what, expected=error.expected, remedy=error.remedy) from error
+        if create and key is None and self._stat() is None:
             self._create()
         self._stamp = self._stat()
         self.registry = self._load()
+        if key is None:
+            _log.warning(
+                "no public key was given (registry_key): whoever can write %s decides which devices exist; "
+                "the site's registry.pub is that key",
+                path,
+            )
 
     def changed(self) -> GatewayRegistry | None:
         """The registry, if its file changed since it was last read and can be used; None otherwise.
@@ -45,9 +73,19 @@ class Enrolment:
         try:
             self.registry = self._load()
         except GatewayError as error:
-            _log.error("the changed registry is not used, the last good one stays in force: %s", error)
+            reason = (
+                error.__cause__.reason if isinstance(error.__cause__, RegistryError) else "registry-damaged"
+            )
+            self.refuse(reason, error)
             return None
+        self.problem = None
         return self.registry
+
+    def refuse(self, reason: str, error: GatewayError) -> None:
+        """Note that the file as it is now is not used."""
+        self.refused[reason] += 1
+        self.problem = str(error)
+        _log.error("the changed registry is not used (%s), the last good one is: %s", reason, error)
 
     def _stat(self) -> tuple[int, int, int] | None:
         try:
@@ -58,7 +96,7 @@ class Enrolment:
 
     def _load(self) -> GatewayRegistry:
         try:
-            return GatewayRegistry.load(self.path)
+            return GatewayRegistry.load(self.path, self.gate)
         except SecurityError as error:
             raise GatewayError(
                 error.what, expected=error.expected, remedy=error.remedy or self._remedy()

@@ -6,7 +6,7 @@ import logging
 import signal
 
 from gateway.admin import AdminServer
-from gateway.enrolment import Enrolment
+from gateway.enrolment import FLOOR, Enrolment
 from gateway.links.base import Link
 from gateway.links.pcap import PcapLink
 from gateway.links.zep import ZepLink
@@ -26,7 +26,12 @@ async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
     Raises:
         GatewayError: a registry, an address or a file cannot be used; says which, and what to do.
     """
-    enrolment = Enrolment(settings.registry_file(), create=settings.registry is None)
+    enrolment = Enrolment(
+        settings.registry_file(),
+        create=settings.registry is None,
+        key=settings.registry_key,
+        memory=settings.state_directory() / FLOOR,
+    )
     link: Link = await ZepLink.open(settings.listen, settings.peer, channel=settings.channel)
     try:
         if settings.pcap is not None:
@@ -49,6 +54,7 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = await open_service(settings, verifier)
+    service.keep_epochs(settings.state_directory())
     admin = AdminServer(service, settings.admin_socket())
     try:
         await admin.start()

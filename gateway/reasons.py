@@ -5,6 +5,8 @@
 
 from enum import StrEnum
 
+from security.signed import REASONS
+
 
 class Reason(StrEnum):
     """A reason; its value is the counter's name, `about` says in one line when it is counted."""
@@ -63,6 +65,10 @@ class Reason(StrEnum):
     BAD_VERSION = "bad-version", "A protocol version this gateway does not speak."
     UNKNOWN_KIND = "unknown-kind", "A message kind that devices do not send to a gateway in this version."
     UNKNOWN_EPOCH = "unknown-epoch", "No key of that device for the epoch the message names."
+    RETIRED_EPOCH = (
+        "retired-epoch",
+        "A key epoch that the device has moved on from more than 24 hours ago.",
+    )
     TAG_MISMATCH = "tag-mismatch", "datagram_tag is not the low 16 bits of the message counter."
     BAD_MAC = "bad-mac", "The MAC of a first fragment is wrong: forged, or made with another key."
     BAD_MANIFEST = (
@@ -123,3 +129,14 @@ class Reason(StrEnum):
         "downlink-unroutable",
         "No way to the device: no key, no address, or an answer too large.",
     )
+
+    # The registry: the file as it is now is not used, the last good one is (`security.signed`).
+    REGISTRY_UNREADABLE = "registry-unreadable", REASONS["registry-unreadable"]
+    REGISTRY_DAMAGED = "registry-damaged", REASONS["registry-damaged"]
+    REGISTRY_UNSIGNED = "registry-unsigned", REASONS["registry-unsigned"]
+    REGISTRY_WRONG_KIND = "registry-wrong-kind", REASONS["registry-wrong-kind"]
+    REGISTRY_WRONG_KEY = "registry-wrong-key", REASONS["registry-wrong-key"]
+    REGISTRY_BAD_SIGNATURE = "registry-bad-signature", REASONS["registry-bad-signature"]
+    REGISTRY_ROLLBACK = "registry-rollback", REASONS["registry-rollback"]
+    REGISTRY_CONFLICT = "registry-conflict", REASONS["registry-conflict"]
+    REGISTRY_TOO_LARGE = "registry-too-large", REASONS["registry-too-large"]

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from gateway.admission import Account, Budget, Limits
 from gateway.early import EarlyPool
+from gateway.epochs import Epochs
 from gateway.ledger import FailureLedger
 from gateway.reasons import Reason
 from gateway.reassembly import Datagram
@@ -193,6 +194,7 @@ class Receiver:
         counters: how often each `Reason` was met.
         fragments, messages: how many authenticated.
         peers: what is remembered of each enrolled device, by EUI-64.
+        epochs: which key epochs of rotating devices are still accepted.
         budget, early: the memory in use, and its bounds.
         strangers: sources not enrolled and when they were last heard, monotonic s.
     """
@@ -211,6 +213,7 @@ class Receiver:
         self.counters: Counter[str] = Counter()
         self.fragments = 0
         self.messages = 0
+        self.epochs = Epochs()
         self.early = EarlyPool(self.limits.early_pool, self.limits.early_timeout)
         self.ledger = FailureLedger()
         self.strangers: OrderedDict[bytes, float] = OrderedDict()
@@ -246,6 +249,7 @@ class Receiver:
         self.gateway = registry.gateway
         self._address = eui64.link_local(registry.gateway)
         self.trust.enrol(enrolled)
+        self.epochs.keep({eui: device.epochs for eui, device in registry.devices.items()})
 
     @property
     def memory_used(self) -> int:
@@ -382,6 +386,8 @@ class Receiver:
         if found is None:
             return [self._reject(Reason.UNKNOWN_EPOCH, source, now)]
         epoch, keys = found
+        if self.epochs.retired(source, epoch, now):
+            return [self._reject(Reason.RETIRED_EPOCH, source, now)]
         addresses = (packet.src16, packet.dst16)
         if not self._verifier.verify_first(keys.frag_up, addresses, (PORT, PORT), length, first):
             return [self._reject(Reason.BAD_MAC, source, now)]
@@ -578,6 +584,8 @@ class Receiver:
     def _finish(self, source: bytes, peer: Peer, datagram: Datagram, now: float) -> Accepted:
         self.messages += 1
         peer.messages += 1
+        if len(peer.device.epochs) > 1:
+            self.epochs.heard(source, datagram.epoch, now)
         if datagram.first.n:
             peer.recovers = False
         name = (datagram.epoch, datagram.counter)

@@ -11,6 +11,8 @@ import httpx
 from gateway.admission import Limits
 from gateway.downlink import Downlink, DownlinkLimits, Reply
 from gateway.enrolment import Enrolment
+from gateway.epochs import FILE as EPOCHS_FILE
+from gateway.epochs import EpochsFile
 from gateway.errors import GatewayError
 from gateway.journal import Journal
 from gateway.links.base import Link, Received
@@ -30,6 +32,8 @@ _log = logging.getLogger("gateway")
 _BURST = 32
 #: How often unfinished datagrams are looked over and the registry file is looked at, s.
 _TICK = 1.0
+#: How often frames let the registry file be looked at, s: a change holds from the next frame on.
+_LOOK = 0.02
 #: How often a change of the counters is logged, s.
 _SUMMARY = 60.0
 #: How often what changed in trust is written, s: what a power cut can lose of it.
@@ -74,6 +78,8 @@ class Service:
         self.trust = trust
         self.link = link
         self.enrolment = enrolment
+        self._look_at = 0.0
+        self._epochs_file: EpochsFile | None = None
         self.receiver = Receiver(
             enrolment.registry,
             verifier,
@@ -112,7 +118,15 @@ class Service:
 
     def rejected(self) -> dict[str, int]:
         """Every reason met so far, on the link, in admission and after it."""
-        return dict(sorted((self.link.counters + self.receiver.counters + self.counters).items()))
+        return dict(sorted(self._counted().items()))
+
+    def _counted(self) -> Counter[str]:
+        return self.link.counters + self.receiver.counters + self.counters + self.enrolment.refused
+
+    def keep_epochs(self, directory: Path) -> None:
+        """Keep in this directory, over restarts, which key epochs devices have moved on from."""
+        self._epochs_file = EpochsFile(directory / EPOCHS_FILE, self.receiver.epochs)
+        self._epochs_file.restore(time.monotonic(), time.time())
 
     async def run(self) -> None:
         """Serve until cancelled; closes the link."""
@@ -137,6 +151,8 @@ class Service:
         while True:
             for _ in range(_BURST):
                 received = await receive()
+                if received.at >= self._look_at:
+                    self._follow(received.at)
                 source, frame, at = received.source, received.frame, received.at
                 events = on_frame(frame, at) if source is None else on_fragment(source, frame, at)
                 if source is not None and all(type(event) is Rejected for event in events):
@@ -199,9 +215,9 @@ class Service:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             self.receiver.tick(now)
-            registry = self.enrolment.changed()
-            if registry is not None:
-                self._reload()
+            self._follow(now)
+            if self._epochs_file is not None:
+                self._epochs_file.write(now, time.time())
             if now - told >= _SUMMARY:
                 last, told = self._summarise(last), now
 
@@ -216,12 +232,18 @@ class Service:
             if text is not None:
                 await asyncio.to_thread(file.write, text)
 
+    def _follow(self, now: float) -> None:
+        """Use the registry as its file is now."""
+        self._look_at = now + _LOOK
+        if self.enrolment.changed() is not None:
+            self._reload()
+
     def _reload(self) -> None:
         registry = self.enrolment.registry
         try:
             self.receiver.update(registry)
         except GatewayError as error:
-            _log.error("the changed registry is not used: %s", error)
+            self.enrolment.refuse("registry-too-large", error)
             return
         self._pans = {device: pan for device, pan in self._pans.items() if device in registry.devices}
         _log.info("registry %s read again: %d devices", self.enrolment.path, len(registry.devices))

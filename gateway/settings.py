@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     )
     edge: str = Field("http://127.0.0.1:8080", description="base URL of the edge server")
     registry: Path | None = Field(None, description="registry.json; none: the one in the state directory")
+    registry_key: str | None = Field(
+        None,
+        description="the site's registry.pub, file or 64 hex digits: only registries it signed are used",
+    )
     state: Path | None = Field(None, description="state directory; none: see `state_directory`")
     admin: Path | None = Field(
         None, description="Unix socket of the admin interface; none: see `admin_socket`"
