@@ -31,6 +31,9 @@ def run(
         typer.Option(help="Bundle to serve, by name or directory; repeatable [all that ship]."),
     ] = None,
     registry: Annotated[Path | None, typer.Option(help="edge-registry.json [none: images only].")] = None,
+    registry_key: Annotated[
+        str | None, typer.Option(help="The site's registry.pub: take only registries it signed.")
+    ] = None,
     state: Annotated[
         Path | None, typer.Option(help="Directory that survives restarts [none: memory].")
     ] = None,
@@ -56,6 +59,7 @@ def run(
         port=port,
         bundles=tuple(bundle) if bundle else None,
         registry=registry,
+        registry_key=registry_key,
         state=state,
         policy=policy,
         deadline_ms=deadline_ms,

@@ -36,7 +36,7 @@ class EdgeServer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.enrolled = Enrolled(settings.registry)
+        self.enrolled = Enrolled(settings.registry, key=settings.registry_key, state=settings.state)
         self.tails = Tails(settings.bundles, settings.device_mmac_per_s)
         policy = settings.width_policy()
         if isinstance(policy, FixedWidth):
@@ -83,6 +83,8 @@ class EdgeServer:
             "bundles": [served.name for served in self.tails],
             "registry": str(self.enrolled.path) if self.enrolled.path else None,
             "registry_problem": self.enrolled.problem,
+            "registry_refused": dict(self.enrolled.refused),
+            "registry_version": self.enrolled.registry.version if self.enrolled.registry else None,
             "enrolled": len(self.enrolled),
             "devices": len(self.ingest.devices),
             "state": str(self.store.directory) if self.store.directory else None,

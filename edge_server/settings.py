@@ -28,6 +28,10 @@ class Settings(BaseSettings):
         (), description="names or directories of the bundles to serve; none: every one that ships"
     )
     registry: Path | None = Field(None, description="edge-registry.json; none: no devices, images only")
+    registry_key: str | None = Field(
+        None,
+        description="the site's registry.pub, file or 64 hex digits: only registries it signed are used",
+    )
     state: Path | None = Field(None, description="directory of replay intervals and answers; none: memory")
     policy: str = Field("slimwire", description="width control: slimwire, or fixed-<width>")
     deadline_ms: int = Field(
