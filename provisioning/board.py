@@ -322,30 +322,31 @@ class Board:
         """Run code on a board whose state is not known: a ladder of ways into its raw REPL.
 
         As mpremote does it; without the soft reset; after more Ctrl-C and a while; after a hard reset. The
-        way that worked is used from then on.
+        way that worked is used from then on. A port that says nothing even after a reset is not climbed.
         """
-        rungs: tuple[tuple[Sequence[str], Callable[[], object]], ...] = (
-            ((), lambda: None),
-            (("resume",), lambda: None),
-            (("resume",), lambda: access.interrupt(self.port)),
-            ((), lambda: self._press_reset(self.port)),
-        )
         if self.port.startswith(_NAMED):
             return self._exec(code)
+        if access.silent(self.port):
+            self._press_reset(self.port)
+            if access.silent(self.port):
+                raise self._nobody("nothing")
+        rungs: tuple[tuple[Sequence[str], Callable[[str], None]], ...] = (
+            ((), lambda _: None),
+            (("resume",), lambda _: None),
+            (("resume",), access.interrupt),
+            ((), self._press_reset),
+        )
         first: BoardError | None = None
         for way, prepare in rungs:
+            prepare(self.port)
+            self._way = way
             try:
-                prepare()
-                self._way = way
                 return self._exec(code)
             except BoardError as error:
                 if error.fault != "no-micropython":
                     raise
                 first = first or error
-                if way == () and access.silent(self.port):
-                    break  # nothing there that more of the same would wake
         assert first is not None
-        self._way = ()
         raise first
 
     def _exec(self, code: str) -> list[str]:
@@ -402,9 +403,11 @@ class Board:
             )
         if "Traceback" in said and "mpremote" not in said:
             return BoardError(f"the board at {self.port} answers with an error: {last}")
-        what = f"nothing for {timeout:.0f} s" if timeout else last or "nothing"
+        return self._nobody(f"nothing for {timeout:.0f} s" if timeout else last or "nothing")
+
+    def _nobody(self, what: str) -> BoardError:
         return BoardError(
-            f"no MicroPython answers at {self.port} (mpremote said: {what})",
+            f"no MicroPython answers at {self.port} (what came: {what})",
             expected="a board that runs MicroPython 1.23 or newer",
             remedy="flash MicroPython first (slimwire provision flash), press reset and try again, or name "
             "another port. " + access.candidates(),
