@@ -381,6 +381,8 @@ class _Run:
             "seed": plan.seed,
             "bundle": f"{self._bundle.name} {self._bundle.info['version']}",
             "camera": self._pictures.origin,
+            # What the interpreter was given, where it has a heap of its own.
+            "heap_kib": self._bundle.heap_kib if result["heap_kib"] else None,
             "trace": plan.trace,
             "policy": plan.policy,
             "verifier": plan.verifier,

@@ -18,7 +18,7 @@ import pytest
 from lab.demo import report, view
 from lab.demo.run import Plan, check
 from lab.sim.record import fragment_of, mac_of
-from models.bundle import SHIPPED
+from models.bundle import SHIPPED, Bundle, shipped
 from slimwire.errors import SlimwireError
 from tests.lab.test_air import datagrams
 from wire import pcap
@@ -233,6 +233,17 @@ def test_a_plan_that_cannot_be_run_names_what_can(options, said, short_tmp):
     assert code == 2
     assert said in err
     assert list(short_tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name != Plan().bundle])
+def test_every_other_shipped_bundle_runs(name, short_tmp):
+    demo = Demo(short_tmp, "--seconds", "5", "--devices", "1", "--bundle", name, "--attack", "none", "--json")
+    code, out, err = demo.finish()
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["answers"] >= 0.8 * result["sent"] > 0
+    assert result["heap_kib"] == Bundle.load(name).heap_kib
+    assert (result["top1"] is None) == ("generated" in result["camera"])
 
 
 def test_broken_promises_are_errors():

@@ -10,6 +10,7 @@ import pytest
 
 from models.bundle import SHIPPED, Bundle, shipped
 from models.errors import BundleError
+from models.heap import heap_bytes
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_the_shipped_figures_are_what_the_design_asks_for():
         assert narrow["bytes"]["mean"] < wide["bytes"]["mean"]
         assert narrow["macs"] < wide["macs"]
     assert Bundle.load("fashion-mnist").headfile.ram_bytes(3) <= 30 << 10
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_head_fits_the_heap_its_bundle_names(name):
+    """Weights, activations, tables and plans: at most 30 KiB of a heap of 64, 70 of one of 128."""
+    bundle = Bundle.load(name)
+    held = heap_bytes(bundle.head_bytes)
+    assert held is None or held <= {64: 30 << 10, 128: 70 << 10}[bundle.heap_kib]
+    for narrow, wide in pairwise(bundle.widths):
+        assert narrow["macs"] < wide["macs"]
+        assert narrow["bytes"]["mean"] < wide["bytes"]["mean"]
+        assert narrow["top1"] < wide["top1"]
 
 
 def test_a_directory_loads_like_a_name(copy):
