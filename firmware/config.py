@@ -13,6 +13,9 @@ pause between two frames), `recovery` ("off"; "always" sends each message of sev
 fragments, RFC 8931, and "lossy" does so while messages get lost), `head` ("auto"; "ram" keeps head.bin in
 memory, "flash" reads it while it runs).
 
+A Wi-Fi device has `"link": {"type": "mqtt", "host": "192.168.1.2"}`, and there may be `port` (1883) and
+`password` (none; the user name is the EUI-64).
+
 Used at start; then this module is dropped.
 """
 
@@ -49,7 +52,7 @@ def check(settings, path="device.json"):
             "use the firmware that belongs to it, or enrol the device anew",
         )
     link = Section(top.get("link"), path + " link")
-    link.choice("type", ("zep",))
+    mqtt = link.choice("type", ("zep", "mqtt")) == "mqtt"
     source = Section(top.get("source"), path + " source")
     if source.choice("type", SOURCES) == "file":
         source.text("path")
@@ -64,11 +67,13 @@ def check(settings, path="device.json"):
         "deadline_ms": top.number("deadline_ms", 10, 60000, 1000),
         "retries": top.number("retries", 0, 15, 2),
         "log": top.text("log", ""),
-        "recovery": top.choice("recovery", ("off", "lossy", "always"), "off"),
+        "recovery": "off" if mqtt else top.choice("recovery", ("off", "lossy", "always"), "off"),
         "head": top.choice("head", ("ram", "flash", "auto"), "auto"),
         "link": {
             "host": link.text("host"),
-            "port": link.number("port", 1, 65535, 17754),
+            "port": link.number("port", 1, 65535, 1883 if mqtt else 17754),
+            "type": link.get("type"),
+            "password": link.text("password", ""),
             "bind": link.number("bind", 0, 65535, 0),
             "channel": link.number("channel", 0, 255, 26),
             "pan": link.number("pan", 0, 0xFFFE, 0x23F0),
@@ -98,7 +103,7 @@ class Section:
         return self._values.get(key)
 
     def _refuse(self, key, value, expected):
-        shown = "a secret" if key in ("root", "key") else repr(value)
+        shown = "a secret" if key in ("root", "key", "password") else repr(value)
         if value is None:
             shown = "missing"
         refuse(
@@ -136,5 +141,5 @@ class Section:
     def choice(self, key, choices, default=None):
         value = self._values.get(key, default)
         if value not in choices:
-            self._refuse(key, value, "one of " + ", ".join(choices))
+            self._refuse(key, value, "one of " + ", ".join([str(one) for one in choices]))
         return value

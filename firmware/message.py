@@ -41,7 +41,12 @@ def tag_input(eui64, counter, i, offset, length, previous):
 
 
 class Message:
-    """See the module. body: where to put coded symbols; sealed, frames: of the message sealed last."""
+    """See the module. body: where to put coded symbols; sealed, frames: of the message sealed last.
+
+    whole: bytes of UDP payload that the link takes in one piece.
+    """
+
+    whole = WHOLE_ROOM
 
     def __init__(self, eui64, epoch, key, encrypt, hop, memory):
         """memory: AROUND bytes, and as many as the coded symbols of a message may have, at most ROOM_MAX;
@@ -73,7 +78,7 @@ class Message:
         # As few frames as hold the message with its tags.
         n = 0
         m = 5
-        if m + _MAC + end - _FRONT > WHOLE_ROOM:
+        if m + _MAC + end - _FRONT > self.whole:
             while not n or m + _MAC + end - _FRONT > FIRST_ROOM + n * SLICE_ROOM:
                 n += 1
                 m = 7 + 4 * n

@@ -83,10 +83,14 @@ class Receiver:
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
         return 0
 
+    def fields(self, frame):
+        """Where a piece belongs, and the piece: see `firmware.lowpan.parse`."""
+        return parse(frame, self._addresses)
+
     def on_frame(self, frame):
         """Take a frame without its FCS. ANSWER or CUSTODY where it completed one, else 0."""
         frame = memoryview(frame)
-        fields = parse(frame, self._addresses)
+        fields = self.fields(frame)
         if self.recovery and fields in ("bad-header", "truncated"):
             fields = self.recovery.fields(frame, self, fields)
         if isinstance(fields, str):

@@ -64,6 +64,9 @@ def _messages(settings, keys, head):
     from firmware.lowpan import FRAME_MAX
     from firmware.message import AROUND, ROOM_MAX, Message
 
+    if settings["link"]["type"] == "mqtt":
+        from firmware.links.mqtt import WideMessage as Message
+        from firmware.links.mqtt import WideReceiver as Receiver
     eui64, gateway, epoch = settings["eui64"], settings["gateway"], settings["epoch"]
     ends = eui64, gateway, settings["link"]["pan"]
     frame = ROOM + AROUND + min(ROOM_MAX, head.n_symbols * 3 // 4 + 4)
@@ -83,8 +86,16 @@ def _messages(settings, keys, head):
     return message, receiver, memory[frame : frame + FRAME_MAX]
 
 
+def _mqtt(settings, eui64, site, longest):
+    from firmware.links.mqtt import MqttLink
+
+    link = MqttLink(settings["host"], settings["port"], eui64, site, settings["password"], longest)
+    MqttLink.__init__ = None
+    return link
+
+
 def _link(settings, eui64):
-    from firmware.links.zep import ZepLink  # the only type so far, as config checks
+    from firmware.links.zep import ZepLink
 
     link = ZepLink(
         settings["host"], settings["port"], eui64, settings["bind"], settings["channel"], settings["gap_ms"]
@@ -146,7 +157,12 @@ def assemble(root, own=None):
         gc.collect()
     message, receiver, frame = _once("_messages", settings, keys, head)
     del keys
-    link = _once("_link", settings["link"], settings["eui64"])
+    if settings["link"]["type"] == "mqtt":
+        # 27: message header, MAC, inner header, seal's tag.
+        link = _once("_mqtt", settings["link"], settings["eui64"], settings["site"], 27 + len(message.body))
+        frame = link.frame
+    else:
+        link = _once("_link", settings["link"], settings["eui64"])
     source = _once("_source", settings["source"], root, head.shape)
     from firmware.agent import Agent
     from firmware.fallback import Fallback

@@ -116,6 +116,17 @@ class aes:
         out[:] = self._encryptor.update(bytes(block))
 
 
+async def writable(sock):
+    """Until something can be sent."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)
+
+
 async def readable(sock):
     """Until the socket has something to receive."""
     loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ CASES = {
     "journey": claim("journey.json", "firmware"),
     "keys": claim("keys.json", "firmware"),
     "latent": claim("latent.json", "firmware"),
+    "mqtt": claim("mqtt.json", "firmware"),
     "rans": claim("rans.json", "firmware"),
     "recoverable": claim("recoverable.json", "firmware"),
     "recovery": claim("recovery.json", "firmware"),

@@ -316,6 +316,29 @@ def check_rans(case):
     assert buffer[:n] == of(case["coded"])
 
 
+def check_mqtt(case):
+    from firmware.links.mqtt import WideMessage, WideReceiver
+
+    receiver = WideReceiver(bytes(8), bytes(8), 0, None, None, (b"", b""))
+    if "reason" in case:
+        assert isinstance(receiver.fields(memoryview(of(case["fragment"]))), str)
+        return
+    slices = [of(piece) for piece in case["slices"]]
+    for i, fragment in enumerate(case["fragments"]):
+        size, tag, offset, piece = receiver.fields(memoryview(of(fragment)))
+        assert (tag, bytes(piece)) == (case["counter"] & 0xFFFF, slices[i])
+        assert (size, offset) == (sum([len(piece) for piece in slices]), sum([len(p) for p in slices[:i]]))
+        if not i:
+            receiver._size, receiver._first = size, len(piece)
+            receiver._stride = len(slices[1]) if slices[1:] else 0
+    if not slices[1:]:
+        message = WideMessage(bytes(8), 0, None, None, (bytearray(21), 0, b""), bytearray(100))
+        message.counter, message._payload = case["counter"], slices[0]
+        out = bytearray(7 + len(slices[0]))
+        assert message.frame(0, out) == len(out)
+        assert [bytes(out)] == [of(fragment) for fragment in case["fragments"]]
+
+
 CHECKS = {
     "answer": check_answer,
     "chain": check_chain,
@@ -324,6 +347,7 @@ CHECKS = {
     "journey": check_journey,
     "keys": check_keys,
     "latent": check_latent,
+    "mqtt": check_mqtt,
     "rans": check_rans,
     "recoverable": check_recoverable,
     "recovery": check_recovery,

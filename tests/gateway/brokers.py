@@ -1,16 +1,20 @@
 """Real brokers for tests: amqtt, which every environment has, and mosquitto where it is installed."""
 
+import asyncio
 import contextlib
+import ctypes
 import datetime
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +36,41 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def until(done: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    while not done():
+        assert asyncio.get_running_loop().time() < end, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+def _nodelay_of(pid: int, number: int) -> bool:
+    """TCP_NODELAY of another process's descriptor (pidfd_getfd(2))."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        copied = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, number, 0)
+        if copied < 0:
+            pytest.skip("this system does not let a test look at another process's sockets (pidfd_getfd)")
+        with socket.socket(fileno=copied) as sock:
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+    finally:
+        os.close(pidfd)
+
+
+def connections_of(pid: int, port: int, *, remote: bool = False) -> list[bool]:
+    """TCP_NODELAY of each established IPv4 connection of a process from this port, or to it."""
+    established = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "01" and int(fields[2 if remote else 1].partition(":")[2], 16) == port:
+            established.add(f"socket:[{fields[9]}]")
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(entry) in established:
+                found.append(_nodelay_of(pid, int(entry.name)))
+    return found
 
 
 @dataclass

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from gateway.errors import LinkError
 from gateway.links.mqtt import Broker, MqttLink
 from security import chain
 from security.chain import KeyedChain
-from tests.gateway.brokers import Authority, Server, broker, free_port
+from tests.gateway.brokers import Authority, Server, broker, connections_of, free_port, until
 from tests.gateway.kit import GATEWAY, SITE, Node, accepted, reasons, receiver, sealed_bytes
 from wire import eui64, mqtt
 from wire.message import PORT, FirstSlice, Kind, octet0
@@ -88,13 +86,6 @@ class Device:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-
-
-async def until(done: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = asyncio.get_running_loop().time() + seconds
-    while not done():
-        assert asyncio.get_running_loop().time() < end, "it did not happen"
-        await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
@@ -299,34 +290,6 @@ async def test_a_site_that_is_no_level_of_a_topic_is_refused() -> None:
 
 
 # Socket options.
-
-
-def _nodelay_of(pid: int, number: int) -> bool:
-    """TCP_NODELAY of another process's descriptor (pidfd_getfd(2))."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        copied = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, number, 0)
-        if copied < 0:
-            pytest.skip("this system does not let a test look at another process's sockets (pidfd_getfd)")
-        with socket.socket(fileno=copied) as sock:
-            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-    finally:
-        os.close(pidfd)
-
-
-def connections_of(pid: int, port: int) -> list[bool]:
-    """TCP_NODELAY of every established IPv4 connection of a process that has this local port."""
-    established = {}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "01" and int(fields[1].partition(":")[2], 16) == port:
-            established[f"socket:[{fields[9]}]"] = True
-    found = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            if os.readlink(entry) in established:
-                found.append(_nodelay_of(pid, int(entry.name)))
-    return found
 
 
 async def test_neither_end_delays_small_packets(server: Server) -> None:

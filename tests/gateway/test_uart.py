@@ -11,8 +11,8 @@ import pytest
 from gateway.downlink import Reply, reply_frames
 from gateway.errors import LinkError
 from gateway.links.uart import UartLink
+from tests.gateway.brokers import until
 from tests.gateway.kit import GATEWAY, Node, accepted, receiver, sealed_bytes
-from tests.gateway.test_mqtt import until
 from wire import slip
 
 NODE = Node(1)

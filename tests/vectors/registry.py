@@ -26,7 +26,7 @@ REQUIRED: dict[str, set[str]] = {
     "keys.json": {"security", "firmware"},
     "latent.json": {"wire", "firmware"},
     "mac.json": {"wire"},
-    "mqtt.json": {"wire"},
+    "mqtt.json": {"wire", "firmware"},
     "rans.json": {"wire", "firmware"},
     "registry-signature.json": {"security"},
     "recoverable.json": {"wire", "firmware"},
