@@ -28,3 +28,8 @@ class Clock:
             self.now, _, call, args = heapq.heappop(self._events)
             call(*args)
         self.now = until
+
+    def run_out(self) -> None:
+        """Do everything that is due at any time; returns when nothing is."""
+        while self._events:
+            self.run(self._events[0][0])

@@ -1,0 +1,157 @@
+"""A radio that keeps to unslotted CSMA-CA (802.15.4-2015 §6.2.5.1), with link-layer retries or without."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.experiments.attack.clock import Clock
+from lab.experiments.attack.energy import Meter
+from lab.experiments.attack.radio import (
+    ACK,
+    ACK_WAIT,
+    BACKOFF,
+    CCA,
+    LIFS,
+    MAX_BACKOFFS,
+    MAX_BE,
+    MIN_BE,
+    TURNAROUND,
+    Channel,
+    Sent,
+    Transmission,
+    airtime,
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a station put on the air.
+
+    Attributes:
+        frames: transmissions, link-layer retries included.
+        seconds: of airtime; link-layer acks that were sent to it included.
+        unsent: frames for which the channel never became free.
+    """
+
+    frames: int = 0
+    seconds: float = 0.0
+    unsent: int = 0
+
+
+@dataclass(slots=True)
+class _Frame:
+    sent: Sent
+    done: Callable[[], None]
+    backoffs: int = 0
+    exponent: int = MIN_BE
+    tries: int = 0
+
+
+class Station:
+    """Sends frames one after another.
+
+    Args:
+        arrives: the other end's antenna, asked at the end of an undisturbed transmission: whether it got
+            the frame. It delivers it, too.
+        acked: whether a link-layer ack gets back.
+        retries: macMaxFrameRetries; None: the link has no acks.
+        overhear: told of every transmission when it ends.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        channel: Channel,
+        rng: random.Random,
+        arrives: Callable[[Sent], bool],
+        acked: Callable[[], bool],
+        retries: int | None,
+        overhear: Callable[[Transmission], None] = lambda transmission: None,
+    ) -> None:
+        self.tally = Tally()
+        self.meter = Meter()
+        self._clock = clock
+        self._channel = channel
+        self._rng = rng
+        self._arrives = arrives
+        self._acked = acked
+        self._retries = retries
+        self._overhear = overhear
+        self._waiting: deque[_Frame] = deque()
+        self._busy = False
+        self._got_ack = False
+
+    def send(self, sent: Sent, done: Callable[[], None] = lambda: None) -> None:
+        """Queue a frame; `done` when the radio is through with it, whatever became of it."""
+        self._waiting.append(_Frame(sent, done))
+        if not self._busy:
+            self._busy = True
+            self._next()
+
+    def drop(self) -> None:
+        """Forget what is queued, but for the frame the radio is busy with."""
+        self._waiting.clear()
+
+    def _next(self) -> None:
+        if not self._waiting:
+            self._busy = False
+            return
+        self._back_off(self._waiting.popleft())
+
+    def _finish(self, frame: _Frame) -> None:
+        frame.done()
+        self._next()
+
+    def _back_off(self, frame: _Frame) -> None:
+        seconds = self._rng.randrange(1 << frame.exponent) * BACKOFF
+        self.meter.off += seconds
+        self._clock.after(seconds + CCA, self._sensed, frame)
+
+    def _sensed(self, frame: _Frame) -> None:
+        self.meter.rx += CCA
+        if not self._channel.busy_since(self._clock.now - CCA):
+            self.meter.rx += TURNAROUND
+            self._clock.after(TURNAROUND, self._transmit, frame)
+            return
+        frame.backoffs += 1
+        frame.exponent = min(frame.exponent + 1, MAX_BE)
+        if frame.backoffs > MAX_BACKOFFS:
+            self.tally.unsent += 1
+            self._finish(frame)
+        else:
+            self._back_off(frame)
+
+    def _transmit(self, frame: _Frame) -> None:
+        seconds = airtime(frame.sent.frame)
+        self.meter.tx += seconds
+        self.tally.frames += 1
+        self.tally.seconds += seconds
+        self._channel.transmit(seconds, frame.sent, lambda ended: self._transmitted(frame, ended))
+
+    def _transmitted(self, frame: _Frame, ended: Transmission) -> None:
+        self._got_ack = False
+        arrived = not ended.collided and self._arrives(frame.sent)
+        self._overhear(ended)
+        if self._retries is None:
+            self._clock.after(LIFS, self._finish, frame)
+            return
+        if arrived:
+            self._clock.after(TURNAROUND, self._acknowledge)
+        self._clock.after(ACK_WAIT, self._ack_due, frame)
+
+    def _acknowledge(self) -> None:
+        self.tally.seconds += ACK
+        self._channel.transmit(ACK, None, self._ack_ended)
+
+    def _ack_ended(self, ack: Transmission) -> None:
+        self._got_ack = not ack.collided and self._acked()
+
+    def _ack_due(self, frame: _Frame) -> None:
+        self.meter.rx += TURNAROUND + ACK if self._got_ack else ACK_WAIT
+        frame.tries += 1
+        if self._got_ack or self._retries is None or frame.tries > self._retries:
+            self._clock.after(LIFS, self._finish, frame)
+            return
+        frame.backoffs, frame.exponent = 0, MIN_BE
+        self._back_off(frame)
