@@ -272,6 +272,7 @@ def test_loose_records_are_put_in_one_form(tmp_path):
         {"row": "on-device", "kind": "on", "setting": "on-device"},
         {"row": "full", "kind": "full", "setting": "full"},
         {"row": "jpeg-5", "kind": "jpeg", "setting": "jpeg-5"},
+        {"row": "ensemble-0.5", "kind": "ensemble", "setting": "ensemble"},
         {"row": "guess", "kind": "guess"},
     ]
     arrays = {"rows": np.array(json.dumps(loose))}
@@ -287,6 +288,7 @@ def test_loose_records_are_put_in_one_form(tmp_path):
         ("on-device", "on-device", "", "all on the device, int8", 1),
         ("full", "full", "", "raw int8 input, full model", 784),
         ("jpeg-5", "jpeg", "5", "JPEG quality 5", 50),
+        ("ensemble-0.5", "ensemble", "0.5", "slimmable ensemble 0.5", 50),
     ]
     assert len(said) == 1
     assert "kinds not known here: guess" in said[0]

@@ -92,7 +92,7 @@ def _plain(record: Record, values: int) -> Record:
     What runs wholly on the device sends its answer, one byte; what takes the whole picture, all its values.
     """
     kind = "on-device" if record.row.startswith("on-device") else record.kind
-    setting = record.setting.removeprefix(kind).lstrip("-")
+    setting = record.setting.removeprefix(kind).lstrip("-") or record.row.removeprefix(kind).lstrip("-")
     n = len(record.right)
     coded, device_macs = record.coded, record.device_macs
     if kind == "on-device":
