@@ -34,8 +34,8 @@ def create_app(service: Service) -> FastAPI:
     @app.get("/v1/status")
     async def status() -> dict[str, Any]:
         """How the gateway is."""
-        receiver, uplink = service.receiver, service.uplink
-        oldest = uplink.queue.oldest()
+        receiver, uplink, outbox = service.receiver, service.uplink, service.outbox
+        age, hours = outbox.age(), outbox.hours_left()
         return {
             "version": __version__,
             "gateway": receiver.gateway.hex(),
@@ -49,11 +49,24 @@ def create_app(service: Service) -> FastAPI:
             "uplink": {
                 "edge": service.settings.edge,
                 "away": uplink.away,
-                "queue": len(uplink.queue),
-                "oldest_s": None if oldest is None else round(time.monotonic() - oldest, 3),
+                "servers": {url: state.value for url, state in uplink.states().items()},
+                "live": uplink.live,
                 "delivered": uplink.delivered,
                 "batches": uplink.batches,
             },
+            "outbox": {
+                "durable": outbox.durable,
+                "messages": outbox.messages,
+                "bytes": outbox.bytes,
+                "bound": outbox.bound,
+                "oldest_s": None if age is None else round(age, 3),
+                "hours_left": None if hours is None else round(hours, 2),
+                "bytes_per_s": round(outbox.rate, 1),
+                "committed": outbox.committed,
+                "commits": outbox.commits,
+                "writable": not outbox.refusing,
+            },
+            "custody": dict(service.downlink.custody),
             "downlink": {
                 "queue": len(service.downlink),
                 "answers": service.downlink.sent,

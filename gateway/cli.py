@@ -73,13 +73,14 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
         return
     from rich.table import Table  # noqa: PLC0415
 
-    uplink = state["uplink"]
+    uplink, outbox = state["uplink"], state["outbox"]
     output.stdout.print(
         f"gateway {state['gateway']}, site {state['site']}, up {state['uptime_s']:.0f} s; "
         f"memory {state['memory']['used']} of {state['memory']['bound']} bytes\n"
         f"{state['messages']} messages in {state['fragments']['accepted']} fragments; "
-        f"edge server {uplink['edge']} took {uplink['delivered']}, {uplink['queue']} wait"
+        f"edge server {uplink['edge']} took {uplink['delivered']}"
         + (" and IT IS AWAY" if uplink["away"] else "")
+        + f"\noutbox: {_in_custody(outbox)}"
     )
     table = Table("device", "name", "trust", "messages", "rejected", "last heard")
     for device in known["devices"]:
@@ -101,6 +102,20 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
         output.stdout.print(reasons)
     for stranger in known["strangers"]:
         output.stdout.print(f"not enrolled: {stranger['source']}, heard {stranger['last_heard_s']:.0f} s ago")
+
+
+def _in_custody(outbox: dict[str, Any]) -> str:
+    """What waits, since when, and how long the room lasts."""
+    parts = [f"{outbox['messages']} messages in custody, {outbox['bytes']} of {outbox['bound']} bytes"]
+    if outbox["oldest_s"] is not None:
+        parts.append(f"the oldest for {_ago(outbox['oldest_s'])}")
+    if outbox["hours_left"] is not None:
+        parts.append(f"room for {_ago(outbox['hours_left'] * 3600)} at the present rate")
+    if not outbox["durable"]:
+        parts.append("in memory only, so no device is told that it may forget a message")
+    if not outbox["writable"]:
+        parts.append("THE DISK REFUSES IT: devices are told `full`")
+    return "; ".join(parts)
 
 
 @trust_app.command("show")

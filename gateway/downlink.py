@@ -1,4 +1,7 @@
-"""Answers on their way to devices: message kind 1 under K_frag_dn, cut, sent with a gap between frames.
+"""Answers and custody acks on their way to devices: message kind 1 under K_frag_dn.
+
+An answer is cut, and sent with a gap between frames to the same device. Custody acks are single frames; they
+overtake answers, since a device holds its message until then.
 
 An answer of several frames to a device that speaks selective recovery goes in recoverable fragments (RFC
 8931): what its RFRAG-ACKs say is missing is sent again. They are hints; where they do not help, the answer
@@ -13,16 +16,23 @@ from dataclasses import dataclass
 
 from gateway.links.base import Link
 from gateway.reasons import Reason
-from security import chain
+from security import chain, custody
 from wire import eui64, ieee802154, lowpan
 from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.message import PORT, FirstSlice, FrameRooms, Kind, datagram_tag, octet0
 from wire.recovery_sender import Progress, RecoverySender
+from wire.reply import CustodyStatus
 from wire.rfrag import Rfrag, RfragAck
 
 #: Octets of UDP payload per frame between EUI-64s: unfragmented, first fragment, later fragment.
 SINGLE_ROOM, FIRST_ROOM, SLICE_ROOM = FrameRooms.of(ieee802154.room(bytes(8), bytes(8)))
+
+
+#: Devices whose last frame is remembered.
+_RESTING = 4096
+#: Custody acks sent in a row before other tasks get their turn.
+_BURST = 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class DownlinkLimits:
     exchanges: int = 64
     #: RFRAG-ACKs of the gateway waiting at most; beyond, the oldest is not sent.
     acks: int = 256
+    #: Custody acks waiting at most; beyond, the oldest is dropped as `downlink-full`: its device asks again.
+    custody: int = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,30 @@ class Reply:
     k_frag_dn: bytes
     #: Whether the device was heard to speak RFC 8931.
     recoverable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A custody ack for a device, and what its frame needs."""
+
+    device: bytes
+    epoch: int
+    counter: int
+    status: CustodyStatus
+    pan: int
+    k_frag_dn: bytes
+
+
+def ack_frame(gateway: bytes, ack: Ack) -> MacFrame:
+    """The frame that carries a custody ack (docs/protocol.md, section 2.3); its sequence number is 0."""
+    made = custody.make(
+        ack.k_frag_dn, gateway, ack.device, epoch=ack.epoch, counter=ack.counter, status=ack.status
+    )
+    tag = datagram_tag(ack.counter)
+    (frame,) = lowpan.udp_frames(
+        gateway, ack.device, PORT, PORT, made.emit(), tag, 0, ack.pan, ack_request=True
+    )
+    return frame
 
 
 def reply_frames(gateway: bytes, reply: Reply, seq: int) -> list[bytes]:
@@ -152,17 +188,22 @@ class Downlink:
         self._counters = counters
         self._queue: deque[tuple[bytes, Reply]] = deque()
         self._acks: deque[MacFrame] = deque(maxlen=limits.acks)
+        self._custody: deque[tuple[bytes, Ack]] = deque()
+        #: Until when a device's receiver is given time for the last frame; loop time, s.
+        self._resting: dict[bytes, float] = {}
         self._exchanges: dict[tuple[bytes, int], _Exchange] = {}
         self._wake = asyncio.Event()
         self._seq = 0
-        self._between = 0
+        self._between = self._burst = 0
         self.sent = 0
         self.frames = 0
         #: RFRAG-ACKs sent.
         self.acks = 0
+        #: Custody acks sent, by status.
+        self.custody: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._exchanges)
+        return len(self._queue) + len(self._exchanges) + len(self._custody)
 
     def put(self, gateway: bytes, reply: Reply) -> None:
         """Queue a reply of the gateway with this EUI-64."""
@@ -170,6 +211,14 @@ class Downlink:
             self._queue.popleft()
             self._counters[Reason.DOWNLINK_FULL] += 1
         self._queue.append((gateway, reply))
+        self._wake.set()
+
+    def promise(self, gateway: bytes, ack: Ack) -> None:
+        """Queue a custody ack of the gateway with this EUI-64; it overtakes replies."""
+        if len(self._custody) >= self._limits.custody:
+            self._custody.popleft()
+            self._counters[Reason.DOWNLINK_FULL] += 1
+        self._custody.append((gateway, ack))
         self._wake.set()
 
     def acknowledge(self, gateway: bytes, device: bytes, pan: int, tag: int, bitmap: int) -> None:
@@ -211,7 +260,7 @@ class Downlink:
             ):
                 frames = reply_frames(gateway, reply, self._seq)
                 self.sent += 1
-                await self._send_plain(frames)
+                await self._send_plain(frames, reply.device)
                 return
         except WireError:
             self._counters[Reason.DOWNLINK_UNROUTABLE] += 1
@@ -230,7 +279,7 @@ class Downlink:
             fell_back = exchange.sender.progress is Progress.FALLBACK
             del self._exchanges[(reply.device, exchange.fragments[0].tag)]
             if fell_back:
-                await self._send_plain(reply_frames(gateway, reply, self._seq))
+                await self._send_plain(reply_frames(gateway, reply, self._seq), reply.device)
             return
         exchange.waiting, exchange.due = True, float("inf")
         for sequence, ack_request in burst:
@@ -239,26 +288,46 @@ class Downlink:
             frame = MacFrame(
                 FrameKind.DATA, self._seq, reply.pan, reply.device, gateway, fragment.emit(), True, version=1
             )
-            await self._send_frame(frame.emit())
+            await self._send_frame(frame.emit(), reply.device)
         if exchange.waiting:  # else an RFRAG-ACK was there already
             exchange.due = asyncio.get_running_loop().time() + self._limits.ack_wait
 
-    async def _send_plain(self, frames: list[bytes]) -> None:
+    async def _send_plain(self, frames: list[bytes], device: bytes) -> None:
         for frame in frames:
-            await self._send_frame(frame)
+            await self._send_frame(frame, device)
 
-    async def _send_frame(self, frame: bytes) -> None:
+    async def _send_frame(self, frame: bytes, device: bytes) -> None:
+        await self._rest(device)
         self._seq = self._seq + 1 & 0xFF
         await self._link.send(frame)
         self.frames += 1
-        await asyncio.sleep(self._limits.gap)
         await self._send_acks()
 
+    async def _rest(self, device: bytes) -> None:
+        """Wait until this device's receiver had its time for the frame before; the others go on."""
+        loop = asyncio.get_running_loop()
+        resting = self._resting
+        while (left := resting.get(device, 0.0) - loop.time()) > 0:
+            await asyncio.sleep(left)
+            await self._send_acks()
+        if len(resting) >= _RESTING:
+            resting.clear()
+        resting[device] = loop.time() + self._limits.gap
+
     async def _send_acks(self) -> None:
-        while self._acks:
-            frame = self._acks.popleft()
+        while self._acks or self._custody:
+            if self._acks:
+                frame = self._acks.popleft()
+                self.acks += 1
+            else:
+                gateway, ack = self._custody.popleft()
+                frame = ack_frame(gateway, ack)
+                self.custody[ack.status.name.lower()] += 1
+                self._resting[ack.device] = asyncio.get_running_loop().time() + self._limits.gap
             # Never the number of a frame before or after it: a radio must not take one for a copy.
             self._between = self._between + 1 & 127
             frame.seq = self._seq + 64 + self._between & 0xFF
             await self._link.send(frame.emit())
-            self.acks += 1
+            self._burst += 1
+            if self._burst % _BURST == 0:
+                await asyncio.sleep(0)

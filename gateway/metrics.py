@@ -1,5 +1,6 @@
 """What Prometheus reads: computed from the service's own counters when it asks."""
 
+import math
 import time
 from collections.abc import Iterable
 
@@ -20,7 +21,20 @@ class ServiceCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """One snapshot."""
         service = self._service
-        receiver = service.receiver
+        receiver, outbox = service.receiver, service.outbox
+        age, hours = outbox.age(), outbox.hours_left()
+        custody = CounterMetricFamily(
+            "slimwire_gateway_custody", "Custody acks sent, by status", labels=["status"]
+        )
+        for status, count in sorted(service.downlink.custody.items()):
+            custody.add_metric([status], count)
+        yield custody
+        away = GaugeMetricFamily(
+            "slimwire_gateway_edge_away", "1 while an edge server does not take messages", labels=["server"]
+        )
+        for courier in service.uplink.couriers:
+            away.add_metric([courier.bus.description], courier.away)
+        yield away
         dropped = CounterMetricFamily(
             "slimwire_gateway_dropped", "What was dropped, by reason", labels=["reason"]
         )
@@ -32,6 +46,8 @@ class ServiceCollector(Collector):
             ("messages", "Messages that passed admission", receiver.messages),
             ("delivered", "Messages the edge server took", service.uplink.delivered),
             ("batches", "Batches the edge server took", service.uplink.batches),
+            ("committed", "Messages that came into custody", outbox.committed),
+            ("commits", "Transactions of the outbox", outbox.commits),
             ("answers", "Answers sent to devices", service.downlink.sent),
             ("answer_frames", "Frames they took", service.downlink.frames),
         ):
@@ -41,7 +57,17 @@ class ServiceCollector(Collector):
             ("quarantined", "Devices in quarantine", self._quarantined()),
             ("memory_bytes", "Bytes of unfinished datagrams and early fragments", receiver.memory_used),
             ("memory_bound_bytes", "What memory_bytes never exceeds", receiver.memory_bound),
-            ("uplink_queue", "Messages that wait for the edge server", len(service.uplink.queue)),
+            ("outbox_messages", "Messages in custody", outbox.messages),
+            ("outbox_bytes", "Their size", outbox.bytes),
+            ("outbox_bound_bytes", "What outbox_bytes never exceeds", outbox.bound),
+            ("outbox_oldest_seconds", "How long the oldest of them is here", age or 0.0),
+            (
+                "outbox_hours_left",
+                "How long the room left lasts if nothing leaves and as much comes as lately",
+                math.inf if hours is None else hours,
+            ),
+            ("outbox_writable", "0 while the disk refuses the outbox", not outbox.refusing),
+            ("uplink_live", "Messages in memory for the edge servers", service.uplink.live),
             ("downlink_queue", "Answers that wait for the air", len(service.downlink)),
             ("uptime_seconds", "Seconds since the start", service.uptime),
         ):

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 
+from gateway import kept_trust
 from gateway.admin import AdminServer
 from gateway.enrolment import FLOOR, Enrolment
 from gateway.links.base import Link
 from gateway.links.pcap import PcapLink
 from gateway.links.zep import ZepLink
 from gateway.notify import notify
+from gateway.outbox import Store
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.trust_file import NAME as TRUST_NAME
@@ -18,6 +21,9 @@ from security.chain import ChainVerifier
 from security.trust import PredictiveTrust
 
 _log = logging.getLogger("gateway")
+
+#: s that a stopping gateway gives what is under way to the edge server; the rest stays in the outbox.
+_DRAIN = 2.0
 
 
 async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
@@ -36,9 +42,18 @@ async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
     try:
         if settings.pcap is not None:
             link = PcapLink(link, settings.pcap)
-        trust_file = settings.state_directory() / TRUST_NAME
-        return Service(settings, verifier, PredictiveTrust(), link, enrolment, trust_file=trust_file)
+        store = Store(settings.state_directory())
     except BaseException:
+        link.close()
+        raise
+    try:
+        trust = PredictiveTrust(identities=enrolment.registry.devices)
+        kept_trust.take_over(
+            settings.state_directory() / TRUST_NAME, trust, store, time.monotonic(), time.time()
+        )
+        return Service(settings, verifier, trust, link, enrolment, store=store)
+    except BaseException:
+        store.close()
         link.close()
         raise
 
@@ -75,6 +90,7 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
         notify("STOPPING=1")
         stopping.cancel()
         if not serving.done():
+            await service.drain(_DRAIN)
             serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await serving
@@ -82,9 +98,9 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
         await admin.stop()
         service.link.close()
     _log.info(
-        "stopped after %.0f s: %d messages accepted, %d taken by the edge server, %d waiting are dropped",
+        "stopped after %.0f s: %d messages accepted, %d taken by the edge server, %d wait in the outbox",
         service.uptime,
         service.receiver.messages,
         service.uplink.delivered,
-        len(service.uplink.queue),
+        service.outbox.messages,
     )

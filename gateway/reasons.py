@@ -87,8 +87,11 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate", "A fragment that is already there, byte for byte."
     OVERLAP = "overlap", "Other bytes at a place that is already verified."
     ALREADY_COMPLETE = "already-complete", "A late copy of a datagram that is complete."
-    ALREADY_QUEUED = "already-queued", "A retry of a message that still waits for the edge server."
-    REPLAYED = "replayed", "A counter that was used long ago."
+    ALREADY_HELD = (
+        "already-held",
+        "A retry of a message that was just committed; its device is told `already`.",
+    )
+    REPLAYED = "replayed", "A counter that was used before; its device is told `already`, rationed."
     STALE = "stale", "A verified first fragment older than what its datagram_tag already holds."
 
     # Memory and time.
@@ -111,11 +114,23 @@ class Reason(StrEnum):
     OVER_RATE = "over-rate", "Evidence, not a refusal: a verified message above the device's rate."
 
     # Beyond admission.
-    UPLINK_FULL = (
-        "uplink-full",
-        "The queue to the edge server was full: the oldest message of whoever had most in it was dropped.",
+    OUTBOX_FULL = "outbox-full", "The outbox had no room: the device is told `full`, and keeps its message."
+    OUTBOX_SHARE = (
+        "outbox-share",
+        "The device holds its part of the outbox: it is told `full`, and keeps its message.",
     )
-    UPLINK_REFUSED = "uplink-refused", "The edge server refused a whole batch."
+    OUTBOX_UNWRITABLE = (
+        "outbox-unwritable",
+        "The disk did not take a message: the device is told `full`, and keeps it.",
+    )
+    OUTBOX_EXPIRED = (
+        "outbox-expired",
+        "A message in custody that nobody took for as long as custody lasts was dropped.",
+    )
+    UPLINK_REFUSED = (
+        "uplink-refused",
+        "The edge server refused a message by itself: it stays in the outbox and is tried again later.",
+    )
     EDGE_UNKNOWN_DEVICE = "edge-unknown-device", "The edge server does not know the device."
     EDGE_BAD_SEAL = "edge-bad-seal", "The edge server could not open the seal; authenticated evidence."
     EDGE_BAD_LATENT = (

@@ -17,6 +17,7 @@ nothing but that pool and the tally behind it (`gateway.ledger`).
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,7 +97,16 @@ class Hint(NamedTuple):
     bitmap: int
 
 
-Event = Accepted | Verified | Rejected | Kept | Acknowledge | Hint
+class Used(NamedTuple):
+    """A verified first fragment of a message that is in custody, or was: its device is to be told so."""
+
+    device: bytes
+    epoch: int
+    counter: int
+    pan: int | None
+
+
+Event = Accepted | Verified | Rejected | Kept | Acknowledge | Hint | Used
 
 
 class Completed(NamedTuple):
@@ -117,7 +127,7 @@ class Peer:
     #: Its link-local IPv6 address.
     address: bytes
     account: Account = field(default_factory=Account)
-    #: Counters the edge server took, by epoch.
+    #: Counters of messages in custody or delivered, by epoch.
     used: dict[int, Intervals] = field(default_factory=dict)
     #: The last completed messages by (epoch, counter), oldest first.
     complete: "OrderedDict[tuple[int, int], Completed]" = field(default_factory=OrderedDict)
@@ -136,6 +146,8 @@ class Peer:
     recovers: bool = False
     #: RFRAG-ACKs that nothing authenticated has asked for.
     ration: AckRation = field(default_factory=AckRation)
+    #: Words about messages used before: whoever replays a recorded one gets few out of it.
+    repeats: AckRation = field(default_factory=AckRation)
 
 
 #: Unauthenticated evidence about a source: it shrinks that source's share of the pool, and nothing else.
@@ -197,6 +209,7 @@ class Receiver:
         epochs: which key epochs of rotating devices are still accepted.
         budget, early: the memory in use, and its bounds.
         strangers: sources not enrolled and when they were last heard, monotonic s.
+        observed: devices of which trust was told something here, for whoever keeps it; theirs to clear.
     """
 
     def __init__(
@@ -217,6 +230,7 @@ class Receiver:
         self.early = EarlyPool(self.limits.early_pool, self.limits.early_timeout)
         self.ledger = FailureLedger()
         self.strangers: OrderedDict[bytes, float] = OrderedDict()
+        self.observed: set[bytes] = set()
         self.budget = Budget(self.limits, 0)
         self.peers: dict[bytes, Peer] = {}
         self._verifier = verifier
@@ -269,10 +283,16 @@ class Receiver:
         return self._quarantining.standing(device)
 
     def mark_used(self, device: bytes, epoch: int, counter: int) -> None:
-        """The edge server took this message: its counter is used from now on."""
+        """This message is committed: its counter is used from now on."""
         peer = self.peers.get(device)
         if peer is not None:
             peer.used.setdefault(epoch, Intervals(_USED_INTERVALS)).add(counter)
+
+    def restore_used(self, device: bytes, epoch: int, flat: Sequence[int]) -> None:
+        """What was used before this start, as `Intervals.to_list` gave it. Raises StateError."""
+        peer = self.peers.get(device)
+        if peer is not None:
+            peer.used[epoch] = Intervals.from_list(flat, _USED_INTERVALS)
 
     def on_frame(self, frame: bytes, now: float) -> list[Event]:
         """Take one frame, with its FCS, at monotonic time `now` (s, never falling). Never raises."""
@@ -412,14 +432,18 @@ class Receiver:
         if first.cut_problem is not None:
             if fresh:
                 self.trust.observe(source, False, now, Cause.BAD_MANIFEST)
+                self.observed.add(source)
             return [self._reject(Reason.BAD_MANIFEST, source, now)]
         name = (epoch, counter)
         done = peer.complete.get(name)
         retry = done is not None and now - done.at < self.limits.retry_window
         if done is not None and now - done.at < min(done.gap, self.limits.retry_window):
             return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
-        if not retry and epoch in peer.used and counter in peer.used[epoch]:
-            return [self._reject(Reason.REPLAYED, source, now)]
+        if epoch in peer.used and counter in peer.used[epoch]:
+            gap = self.limits.retry_gap if done is None else 2 * done.gap
+            self._remember(peer, name, first.payload_length + UDP_OFFSET, Completed(now, gap))
+            replayed: list[Event] = [self._reject(Reason.REPLAYED, source, now)]
+            return [*replayed, Used(source, epoch, counter, pan)] if peer.repeats.take(now) else replayed
         events: list[Event] = []
         rivals = self._rivals(peer, first)
         if any((rival.counter, rival.first.attempt) >= (counter, first.attempt) for rival in rivals):
@@ -474,6 +498,7 @@ class Receiver:
             return
         self.counters[Reason.OVER_RATE] += 1
         self.trust.observe(source, False, now, Cause.OVER_QUOTA)
+        self.observed.add(source)
 
     # A later fragment.
 
@@ -590,16 +615,8 @@ class Receiver:
             peer.recovers = False
         name = (datagram.epoch, datagram.counter)
         before = peer.complete.get(name) if datagram.retry else None
-        peer.complete[name] = Completed(now, self.limits.retry_gap if before is None else 2 * before.gap)
-        peer.complete.move_to_end(name)
-        peer.complete_tags[(datagram.size, datagram.tag)] = name
-        peer.complete_tags[(0, datagram.tag & 0xFF)] = name
-        while len(peer.complete) > self.limits.remembered:
-            peer.complete.popitem(last=False)
-        if len(peer.complete_tags) > 4 * self.limits.remembered:
-            peer.complete_tags = {
-                key: name for key, name in peer.complete_tags.items() if name in peer.complete
-            }
+        gap = self.limits.retry_gap if before is None else 2 * before.gap
+        self._remember(peer, name, datagram.size, Completed(now, gap))
         first = datagram.first
         return Accepted(
             source,
@@ -612,6 +629,20 @@ class Receiver:
             datagram.pan,
             datagram.retry,
         )
+
+    def _remember(self, peer: Peer, name: tuple[int, int], size: int, done: Completed) -> None:
+        """What comes of this message from now on is a late copy, or a retry."""
+        tag = datagram_tag(name[1])
+        peer.complete[name] = done
+        peer.complete.move_to_end(name)
+        peer.complete_tags[(size, tag)] = name
+        peer.complete_tags[(0, tag & 0xFF)] = name
+        while len(peer.complete) > self.limits.remembered:
+            peer.complete.popitem(last=False)
+        if len(peer.complete_tags) > 4 * self.limits.remembered:
+            peer.complete_tags = {
+                key: name for key, name in peer.complete_tags.items() if name in peer.complete
+            }
 
     def _close(self, source: bytes, peer: Peer, datagram: Datagram) -> None:
         self.budget.release(peer.account, datagram)

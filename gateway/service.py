@@ -3,28 +3,32 @@
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
+from gateway import kept_trust
 from gateway.admission import Limits
-from gateway.downlink import Downlink, DownlinkLimits, Reply
+from gateway.bus.http import HttpBus
+from gateway.downlink import Ack, Downlink, DownlinkLimits, Reply
 from gateway.enrolment import Enrolment
 from gateway.epochs import FILE as EPOCHS_FILE
 from gateway.epochs import EpochsFile
 from gateway.errors import GatewayError
 from gateway.journal import Journal
 from gateway.links.base import Link, Received
-from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Verified
+from gateway.outbox import Message, Offered, Outbox, OutboxError, OutboxLimits, Store
+from gateway.reasons import Reason
+from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Used, Verified
 from gateway.settings import Settings
-from gateway.trust_file import TrustFile
 from gateway.uplink import Uplink, UplinkLimits
-from gateway.waiting import Queued
 from security.chain import ChainVerifier
-from security.trust import Cause, TrustEngine
+from security.keys import GatewayKeys
+from security.trust import Cause, Standing, TrustEngine
 from wire.batch import AnswerItem, Verdict
-from wire.message import epoch_of
+from wire.reply import CustodyStatus
 
 _log = logging.getLogger("gateway")
 
@@ -36,10 +40,8 @@ _TICK = 1.0
 _LOOK = 0.02
 #: How often a change of the counters is logged, s.
 _SUMMARY = 60.0
-#: How often what changed in trust is written, s: what a power cut can lose of it.
-_KEEP = 30.0
-#: Writing may take this part of the time at most: with very many devices it happens less often.
-_KEEP_SHARE = 0.02
+#: Answers remembered for devices that ask again.
+_ANSWERS = 4096
 #: PAN of answers to a device whose frames named none.
 _BROADCAST_PAN = 0xFFFF
 
@@ -56,7 +58,8 @@ class Service:
         link: an open link; the service closes it.
         enrolment: the registry.
         transport: replaces httpx's own, for an edge server in the same process.
-        trust_file: where `trust` is kept over restarts; None forgets it.
+        store: the outbox's database, which the service closes; None: in memory, and then no device is told
+            that it may forget a message.
 
     Raises:
         GatewayError: the registry's reserves do not fit the memory limit.
@@ -71,7 +74,7 @@ class Service:
         enrolment: Enrolment,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        trust_file: Path | None = None,
+        store: Store | None = None,
     ) -> None:
         own = settings.limits
         self.settings = settings
@@ -93,23 +96,28 @@ class Service:
             ),
             pan=settings.pan,
         )
-        up, down = settings.uplink, settings.downlink
+        up, down, box = settings.uplink, settings.downlink, settings.outbox
         #: Reasons met after admission; the receiver and the link have counters of their own.
         self.counters: Counter[str] = Counter()
+        self.started = time.monotonic()
+        store = store or Store()
+        for (device, epoch), flat in store.used().items():
+            self.receiver.restore_used(device, epoch, flat)
+        kept_trust.restore(trust, store.trust(), self.started, store.clock())
+        self.outbox = Outbox(store, OutboxLimits(bytes=box.bytes, age=box.age), self.counters)
         self.uplink = Uplink(
-            settings.edge,
-            UplinkLimits(batch=up.batch, age=up.age, queue=up.queue, timeout=up.timeout),
+            [HttpBus(url, up.timeout, transport=transport) for url in settings.edge_servers()],
+            UplinkLimits(batch=up.batch, age=up.age, queue=up.queue),
             self.counters,
-            self._on_answer,
-            transport=transport,
+            self.outbox,
+            self._on_taken,
         )
         self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.journal = Journal()
-        self.started = time.monotonic()
-        self._trust_file = None if trust_file is None else TrustFile(trust_file, trust)
-        if self._trust_file is not None:
-            self._trust_file.restore(self.started, time.time())
         self._pans: dict[bytes, int] = {}
+        #: The last answers by device, epoch and counter: whoever missed one gets it again.
+        self._answers: OrderedDict[tuple[bytes, int, int], bytes] = OrderedDict()
+        self._receiving: asyncio.Task[None] | None = None
 
     @property
     def uptime(self) -> float:
@@ -129,21 +137,31 @@ class Service:
         self._epochs_file.restore(time.monotonic(), time.time())
 
     async def run(self) -> None:
-        """Serve until cancelled; closes the link."""
+        """Serve until cancelled; closes the link and the outbox.
+
+        Raises:
+            OutboxError: the outbox's file is damaged.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._receive())
+                tasks.create_task(self.outbox.run(self._on_decided))
+                self._receiving = tasks.create_task(self._receive())
                 tasks.create_task(self._tick())
                 tasks.create_task(self.uplink.run())
                 tasks.create_task(self.downlink.run())
-                if self._trust_file is not None:
-                    tasks.create_task(self._keep(self._trust_file))
+        except* OutboxError as errors:
+            raise errors.exceptions[0] from None
         finally:
             self.link.close()
-            if self._trust_file is not None:
-                text = self._trust_file.snapshot(time.monotonic(), time.time())
-                if text is not None:
-                    self._trust_file.write(text)
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, and let what is here out for so long at most; what is left is in the outbox."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+        ends = time.monotonic() + seconds
+        await self.uplink.drain(seconds)
+        while (self.outbox.uncommitted or len(self.downlink)) and time.monotonic() < ends:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     async def _receive(self) -> None:
         receive, on_frame = self.link.receive, self.receiver.on_frame
@@ -160,6 +178,8 @@ class Service:
                 for event in events:
                     if type(event) is Accepted:
                         self._on_message(event, received)
+                    elif type(event) is Used:
+                        self._on_repeated(event, received)
                     elif type(event) is Acknowledge:
                         self._on_acknowledge(event, events, received)
                     elif type(event) is Hint:
@@ -171,9 +191,66 @@ class Service:
         self.link.learn(device, received.origin)
         self._pans[device] = _BROADCAST_PAN if message.pan is None else message.pan
         self.journal.add(device, message.epoch, message.counter, message.sealed, retry=message.retry)
-        queued = Queued(message.sealed, received.at, message.retry)
         standing = self.receiver.standing(device, received.at)
-        self.uplink.put(device, message.octet0, message.counter, queued, standing)
+        offered = Offered(
+            device, message.epoch, message.counter, message.octet0, self.outbox.clock(), message.sealed
+        )
+        refused = self.outbox.offer(offered, standing)
+        if refused is not None:
+            self._promise(device, message.epoch, message.counter, refused)
+
+    def _on_decided(self, decided: Sequence[tuple[Offered, Message | CustodyStatus]]) -> None:
+        """A transaction was committed: its messages are in custody, their devices are told."""
+        now = time.monotonic()
+        standings: dict[bytes, Standing] = {}
+        for offered, result in decided:
+            device = offered.device
+            if isinstance(result, Message):
+                self.receiver.mark_used(device, offered.epoch, offered.counter)
+                standing = standings.get(device)
+                if standing is None:
+                    standing = standings[device] = self.receiver.standing(device, now)
+                self.uplink.put(result, standing)
+                self._promise(device, offered.epoch, offered.counter, CustodyStatus.COMMITTED)
+            elif result is CustodyStatus.ALREADY:
+                self.counters[Reason.ALREADY_HELD] += 1
+                self.receiver.mark_used(device, offered.epoch, offered.counter)
+                self._on_used(device, offered.epoch, offered.counter)
+            else:
+                self._promise(device, offered.epoch, offered.counter, result)
+
+    def _on_repeated(self, event: Used, received: Received) -> None:
+        self.link.learn(event.device, received.origin)
+        self._pans[event.device] = _BROADCAST_PAN if event.pan is None else event.pan
+        self._on_used(event.device, event.epoch, event.counter)
+
+    def _on_used(self, device: bytes, epoch: int, counter: int) -> None:
+        """A device repeats what is in custody, or was: it heard no ack, or no answer."""
+        self._promise(device, epoch, counter, CustodyStatus.ALREADY)
+        sealed = self._answers.get((device, epoch, counter))
+        if sealed is not None:
+            self._answer(device, epoch, counter, sealed)
+
+    def _promise(self, device: bytes, epoch: int, counter: int, status: CustodyStatus) -> None:
+        """Send a custody ack, if the outbox is one that keeps promises."""
+        keys = self._keys(device, epoch)
+        if self.outbox.durable and keys is not None:
+            pan = self._pans.get(device, _BROADCAST_PAN)
+            self.downlink.promise(
+                self.receiver.gateway, Ack(device, epoch, counter, status, pan, keys.frag_dn)
+            )
+
+    def _answer(self, device: bytes, epoch: int, counter: int, sealed: bytes) -> None:
+        keys = self._keys(device, epoch)
+        if keys is not None:
+            pan, peer = self._pans.get(device, _BROADCAST_PAN), self.receiver.peers[device]
+            reply = Reply(device, epoch, counter, sealed, pan, keys.frag_dn, recoverable=peer.recovers)
+            self.downlink.put(self.receiver.gateway, reply)
+
+    def _keys(self, device: bytes, epoch: int) -> GatewayKeys | None:
+        """Those of an enrolled device and its epoch."""
+        peer = self.receiver.peers.get(device)
+        return peer.device.epochs.get(epoch) if peer is not None else None
 
     def _on_acknowledge(self, ack: Acknowledge, events: list[Event], received: Received) -> None:
         """A device asks what has arrived. Only what authenticated itself says where to find it."""
@@ -182,32 +259,23 @@ class Service:
         pan = _BROADCAST_PAN if ack.pan is None else ack.pan
         self.downlink.acknowledge(self.receiver.gateway, ack.device, pan, ack.tag, ack.bitmap)
 
-    def _on_answer(self, answer: AnswerItem, message: Queued) -> None:
-        """A message was taken: its counter is used, its answer goes out, its verdict may be evidence."""
-        device = answer.device
-        peer = self.receiver.peers.get(device)
-        found = peer.device.keys_for(epoch_of(answer.octet0)) if peer is not None else None
-        if found is None:
-            return  # no longer enrolled
-        epoch, keys = found
-        self.receiver.mark_used(device, epoch, answer.counter)
-        cause = _EVIDENCE.get(Verdict(answer.verdict))
-        if cause is not None and not message.retry:
-            self.trust.observe(device, cause.outcome, time.monotonic(), cause)
-        if answer.sealed:
-            pan = self._pans.get(device, _BROADCAST_PAN)
-            self.downlink.put(
-                self.receiver.gateway,
-                Reply(
-                    device,
-                    epoch,
-                    answer.counter,
-                    answer.sealed,
-                    pan,
-                    keys.frag_dn,
-                    recoverable=peer is not None and peer.recovers,
-                ),
-            )
+    def _on_taken(self, taken: Sequence[tuple[Message, AnswerItem]]) -> None:
+        """The edge server took these: answers go out, verdicts may be evidence, messages leave custody."""
+        now = time.monotonic()
+        observed = set()
+        for message, answer in taken:
+            device, epoch, counter = message.device, message.epoch, message.counter
+            cause = _EVIDENCE.get(Verdict(answer.verdict))
+            if cause is not None:
+                self.trust.observe(device, cause.outcome, now, cause)
+                observed.add(device)
+            if answer.sealed:
+                self._answers[device, epoch, counter] = answer.sealed
+                self._answer(device, epoch, counter, answer.sealed)
+        while len(self._answers) > _ANSWERS:
+            self._answers.popitem(last=False)
+        rows = kept_trust.rows_of(self.trust, observed, self.outbox.clock())
+        self.outbox.take([message for message, _ in taken], rows)
 
     async def _tick(self) -> None:
         last, told = self.rejected(), time.monotonic()
@@ -215,22 +283,15 @@ class Service:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             self.receiver.tick(now)
+            self.outbox.tick()
+            observed, self.receiver.observed = self.receiver.observed, set()
+            if observed:
+                self.outbox.keep(kept_trust.rows_of(self.trust, observed, self.outbox.clock()))
             self._follow(now)
             if self._epochs_file is not None:
                 self._epochs_file.write(now, time.time())
             if now - told >= _SUMMARY:
                 last, told = self._summarise(last), now
-
-    async def _keep(self, file: TrustFile) -> None:
-        """Write trust at intervals; only making the text holds up frames."""
-        pause = _KEEP
-        while True:
-            await asyncio.sleep(pause)
-            began = time.monotonic()
-            text = file.snapshot(began, time.time())
-            pause = max(_KEEP, (time.monotonic() - began) / _KEEP_SHARE)
-            if text is not None:
-                await asyncio.to_thread(file.write, text)
 
     def _follow(self, now: float) -> None:
         """Use the registry as its file is now."""

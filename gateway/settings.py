@@ -53,8 +53,21 @@ class UplinkSettings(_Section):
     age: float = Field(
         default=0.003, ge=0, le=1, description="s the first message of a batch waits for others"
     )
-    queue: int = Field(default=4096, ge=1, description="messages waiting at most")
+    queue: int = Field(
+        default=4096, ge=1, description="messages in memory for each edge server; the others wait on the disk"
+    )
     timeout: Seconds = Field(default=5.0, description="s one exchange may take")
+
+
+class OutboxSettings(_Section):
+    """`[outbox]`: what is in custody; see `gateway.outbox.OutboxLimits`."""
+
+    bytes: int = Field(
+        default=256 * 1024 * 1024, ge=65536, description="size of all messages in custody; beyond: `full`"
+    )
+    age: Seconds = Field(
+        default=7 * 86400.0, description="s that custody lasts: what nobody took by then is dropped"
+    )
 
 
 class MqttSettings(_Section):
@@ -142,7 +155,10 @@ class Settings(BaseSettings):
         le=0xFFFF,
         description="the one PAN to listen in; none: any",
     )
-    edge: str = Field("http://127.0.0.1:8080", description="base URL of the edge server")
+    edge: str = Field(
+        "http://127.0.0.1:8080",
+        description="base URL of the edge server; several with commas: each device belongs to one",
+    )
     registry: Path | None = Field(None, description="registry.json; none: the one in the state directory")
     registry_key: str | None = Field(
         None,
@@ -154,6 +170,7 @@ class Settings(BaseSettings):
     )
     pcap: Path | None = Field(None, description="capture file of all frames, written anew; none: no capture")
     limits: LimitSettings = LimitSettings()
+    outbox: OutboxSettings = OutboxSettings()
     uplink: UplinkSettings = UplinkSettings()
     downlink: DownlinkSettings = DownlinkSettings()
     mqtt: MqttSettings = MqttSettings()
@@ -169,9 +186,15 @@ class Settings(BaseSettings):
     @field_validator("edge")
     @classmethod
     def _url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")) or not value.partition("://")[2].strip("/"):
-            raise ValueError("an http:// or https:// URL, such as http://127.0.0.1:8080")
+        for url in value.split(","):
+            own = url.strip()
+            if not own.startswith(("http://", "https://")) or not own.partition("://")[2].strip("/"):
+                raise ValueError("an http:// or https:// URL, such as http://127.0.0.1:8080")
         return value
+
+    def edge_servers(self) -> list[str]:
+        """The base URLs in `edge`, each once."""
+        return list(dict.fromkeys(url.strip().rstrip("/") for url in self.edge.split(",")))
 
     def state_directory(self) -> Path:
         """`state`, else systemd's `$STATE_DIRECTORY`, else `~/.local/state/slimwire` (`$XDG_STATE_HOME`)."""

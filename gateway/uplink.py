@@ -1,20 +1,26 @@
-"""Sealed latents on their way to the edge server: batches by size and age, back-off, verdicts."""
+"""What is in custody on its way to the edge servers: batches by size and age, back-off, verdicts.
+
+One courier per edge server, each with its own lanes and its own circuit breaker. A device belongs to one of
+them (`assigned`), since the exact record of what was answered lives there: sent to another one after a
+timeout, a message could be answered twice.
+"""
 
 import asyncio
+import hashlib
 import logging
-import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import httpx
-
+from gateway.breaker import Breaker, State
+from gateway.bus.base import Bus, BusError, RefusedError
+from gateway.lanes import Lanes
+from gateway.outbox import Message, Outbox
 from gateway.reasons import Reason
-from gateway.waiting import Key, Queued, UplinkQueue
 from security.trust import Standing
-from wire.batch import CONTENT_TYPE, AnswerItem, IngestItem, Verdict, emit_request, parse_response
-from wire.errors import WireError
+from wire.batch import AnswerItem, IngestItem, Verdict
 
 _log = logging.getLogger("gateway.uplink")
 
@@ -26,6 +32,11 @@ _EVIDENCE: Mapping[int, Reason] = {
     Verdict.REVOKED: Reason.EDGE_REVOKED,
 }
 
+#: Messages read from the disk at a time, at least.
+_PAGE = 256
+#: Largest age that a batch can state, ms.
+_OLDEST = 0xFFFF_FFFF
+
 
 @dataclass(frozen=True)
 class UplinkLimits:
@@ -35,154 +46,259 @@ class UplinkLimits:
     batch: int = 64
     #: The first message of a batch waits this long for others.
     age: float = 0.003
-    #: Messages waiting at most; beyond, one is dropped as `uplink-full` (see `gateway.waiting`).
+    #: Messages held in memory at most for each edge server; the others wait on the disk.
     queue: int = 4096
-    #: One HTTP exchange may take this long.
-    timeout: float = 5.0
     #: Pause after the first failure; doubled at each further one up to `longest_pause`.
     pause: float = 0.2
     longest_pause: float = 10.0
+    #: A message that the edge server refuses by itself is left alone for this long.
+    aside: float = 60.0
 
 
-class Uplink:
-    """Carries the queue to the edge server.
+Taken = Callable[[list[tuple[Message, AnswerItem]]], None]
 
-    Args:
-        base_url: of the edge server, such as `http://127.0.0.1:8080`.
-        limits: bounds.
-        counters: where reasons are counted.
-        on_answer: called for each item the edge server took, with the queued message.
-        transport: replaces httpx's own, for an edge server in the same process.
+
+def assigned(device: bytes, servers: Sequence[str]) -> int:
+    """Which of `servers` a device belongs to.
+
+    Rendezvous hashing (D. Thaler and C. Ravishankar, 1998): one server more or less moves only its own.
     """
+    return max(
+        range(len(servers)), key=lambda i: hashlib.sha256(servers[i].encode() + b"\0" + device).digest()
+    )
+
+
+class Courier:
+    """Carries what belongs to one edge server. See `Uplink`."""
 
     def __init__(
         self,
-        base_url: str,
+        bus: Bus,
+        lanes: Lanes,
         limits: UplinkLimits,
         counters: Counter[str],
-        on_answer: Callable[[AnswerItem, Queued], None],
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        outbox: Outbox,
+        on_taken: Taken,
     ) -> None:
-        self._url = base_url.rstrip("/") + "/v1/ingest"
-        self._limits = limits
-        self._counters = counters
-        self._on_answer = on_answer
-        self._transport = transport
-        self._wake = asyncio.Event()
-        self._failures = 0
-        self.queue = UplinkQueue(limits.queue)
+        self.bus = bus
+        self.lanes = lanes
+        self.breaker = Breaker(limits.pause, limits.longest_pause)
         self.delivered = 0
         self.batches = 0
+        self._limits = limits
+        self._counters = counters
+        self._outbox = outbox
+        self._on_taken = on_taken
+        self._wake = asyncio.Event()
+        self._wake.set()
+        #: Messages in the next batch at most: fewer after a batch was refused.
+        self._batch = limits.batch
+        self._aside: dict[int, tuple[float, Message]] = {}
+        self.idle = asyncio.Event()
 
     @property
     def away(self) -> bool:
         """Whether the last exchange failed."""
-        return self._failures > 0
+        return self.breaker.failures > 0
 
-    def put(
-        self,
-        device: bytes,
-        octet0: int,
-        counter: int,
-        message: Queued,
-        standing: Standing = Standing.FULL,
-    ) -> None:
-        """Queue a message of a device of that standing; what gives way is counted."""
-        reason = self.queue.put((device, octet0, counter), message, standing)
-        if reason is not None:
-            self._counters[reason] += 1
+    def put(self, message: Message, standing: Standing) -> None:
+        """A message was committed."""
+        self.lanes.put(message, standing)
+        self.idle.clear()
         self._wake.set()
 
     async def run(self) -> None:
         """Send batches until cancelled."""
-        limits = self._limits
-        async with httpx.AsyncClient(
-            timeout=limits.timeout, transport=self._transport, trust_env=False
-        ) as client:
+        try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while len(self.queue):
-                    if len(self.queue) < limits.batch:
-                        await asyncio.sleep(limits.age)
-                    pause = await self._exchange(client)
-                    if pause:
-                        await asyncio.sleep(pause)
+                self._bring_back()
+                if self.lanes.empty:
+                    self.idle.set()
+                    await self._sleep()
+                    continue
+                await asyncio.sleep(self.breaker.wait(time.monotonic()))
+                count = 1 if self.away else self._batch
+                wanted = self.lanes.wanted(count)
+                if wanted is not None:
+                    await self._read(wanted)
+                elif self.lanes.live < count:
+                    await asyncio.sleep(self._limits.age)
+                batch = self.lanes.head(count)
+                if batch:
+                    await self._deliver(batch)
+        finally:
+            await self.bus.close()
 
-    async def _exchange(self, client: httpx.AsyncClient) -> float:
-        """One batch there and its answers back; returns how long to pause, s."""
-        batch = self.queue.head(self._limits.batch)
-        now = time.monotonic()
+    async def _sleep(self) -> None:
+        """Until something comes, or is to be brought back."""
+        self._wake.clear()
+        due = min((at for at, _ in self._aside.values()), default=None)
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _read(self, wanted: tuple[int, int, int]) -> None:
+        after, until, count = wanted
+        self.lanes.read(wanted, *await self._outbox.page(after, until, max(count, _PAGE)))
+
+    async def _deliver(self, batch: list[Message]) -> None:
+        """One batch there and its verdicts back."""
+        now = self._outbox.clock()
         items = [
-            IngestItem(device, octet0, counter, max(0, int((now - message.at) * 1000)), message.sealed)
-            for (device, octet0, counter), message in batch
+            IngestItem(
+                m.device, m.octet0, m.counter, min(_OLDEST, max(0, int((now - m.came) * 1000))), m.sealed
+            )
+            for m in batch
         ]
         try:
-            response = await client.post(
-                self._url, content=emit_request(items), headers={"Content-Type": CONTENT_TYPE}
-            )
-            if 400 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
-                self._refused(batch, response)
-                return 0.0
-            response.raise_for_status()
-            answers = parse_response(response.content)
-            _check_order(items, answers)
-        except (httpx.HTTPError, httpx.InvalidURL, WireError) as error:
-            return self._failed(error)
-        self._recovered()
+            answers = await self.bus.exchange(items)
+        except RefusedError as error:
+            self._refused(batch, error)
+            return
+        except BusError as error:
+            self._failed(error)
+            return
+        failures = self.breaker.succeeded()
+        if failures:
+            _log.warning("the edge server at %s is back after %d failures", self.bus.description, failures)
+        self._batch = min(self._limits.batch, 2 * self._batch)
         self.batches += 1
-        busy = 0
-        for (key, message), answer in zip(batch, answers, strict=True):
+        taken = []
+        for message, answer in zip(batch, answers, strict=True):
             if answer.verdict == Verdict.BUSY:
-                busy += 1
                 continue
-            self.queue.remove(key)
-            self.delivered += 1
             reason = _EVIDENCE.get(answer.verdict)
             if reason is not None:
                 self._counters[reason] += 1
-            self._on_answer(answer, message)
-        return self._limits.pause if busy else 0.0
+            taken.append((message, answer))
+        self.delivered += len(taken)
+        self.lanes.done(message.id for message, _ in taken)
+        self._on_taken(taken)
+        if len(taken) < len(batch):
+            await asyncio.sleep(self._limits.pause)
 
-    def _refused(self, batch: list[tuple[Key, Queued]], response: httpx.Response) -> None:
-        for key, _ in batch:
-            self.queue.remove(key)
-        self._counters[Reason.UPLINK_REFUSED] += len(batch)
-        _log.error(
-            "the edge server refused a batch of %d with HTTP %d (%.120r): "
-            "do gateway and edge server have the same version?",
-            len(batch),
-            response.status_code,
-            response.text,
-        )
-
-    def _failed(self, error: Exception) -> float:
-        limits = self._limits
-        pause = min(limits.longest_pause, limits.pause * 2.0 ** min(self._failures, 16))
-        self._failures += 1
-        level = logging.WARNING if self._failures == 1 else logging.DEBUG
+    def _failed(self, error: Exception) -> None:
+        pause = self.breaker.failed(time.monotonic())
+        self.lanes.demote()
         _log.log(
-            level,
-            "the edge server at %s does not take messages (%s: %s); %d wait, next try in %.1f s",
-            self._url,
-            type(error).__name__,
+            logging.WARNING if self.breaker.failures == 1 else logging.DEBUG,
+            "the edge server at %s does not take messages (%s); %d wait in the outbox, next try in %.1f s",
+            self.bus.description,
             error,
-            len(self.queue),
+            self._outbox.messages,
             pause,
         )
-        return pause * random.uniform(0.8, 1.2)
 
-    def _recovered(self) -> None:
-        if self._failures:
-            _log.warning("the edge server at %s is back after %d failures", self._url, self._failures)
-            self._failures = 0
+    def _refused(self, batch: list[Message], error: RefusedError) -> None:
+        """It will not have this batch: smaller ones find out which message it is, and that one waits."""
+        first = not self.away
+        self.breaker.failed(time.monotonic())
+        self._batch = max(1, len(batch) // 2)
+        if first:
+            _log.error(
+                "the edge server at %s refused a batch of %d with %s; nothing is dropped: "
+                "do gateway and edge server have the same version?",
+                self.bus.description,
+                len(batch),
+                error,
+            )
+        if len(batch) == 1:
+            self._counters[Reason.UPLINK_REFUSED] += 1
+            self._aside[batch[0].id] = (time.monotonic() + self._limits.aside, batch[0])
+            self.lanes.done([batch[0].id])
+
+    def _bring_back(self) -> None:
+        now = time.monotonic()
+        for one in [one for one, (at, _) in self._aside.items() if at <= now]:
+            self.lanes.again(self._aside.pop(one)[1])
 
 
-def _check_order(items: list[IngestItem], answers: list[AnswerItem]) -> None:
-    """Raises WireError `wrong-order` unless the answers are those of the items, in their order."""
-    if [item[:3] for item in items] != [answer[:3] for answer in answers]:
-        raise WireError(
-            "wrong-order",
-            f"the edge server answered other messages than the {len(items)} it was sent, or in another order",
-        )
+class Uplink:
+    """All couriers.
+
+    Args:
+        buses: one per edge server.
+        limits: bounds.
+        counters: where reasons are counted.
+        outbox: what is in custody.
+        on_taken: called for each batch, with what the edge server took and its verdicts.
+    """
+
+    def __init__(
+        self,
+        buses: Sequence[Bus],
+        limits: UplinkLimits,
+        counters: Counter[str],
+        outbox: Outbox,
+        on_taken: Taken,
+    ) -> None:
+        self._servers = [bus.description for bus in buses]
+        self._whose: dict[bytes, int] = {}
+        self.couriers = [
+            Courier(
+                bus,
+                Lanes(limits.queue, outbox.last, partial(self._is, i)),
+                limits,
+                counters,
+                outbox,
+                on_taken,
+            )
+            for i, bus in enumerate(buses)
+        ]
+
+    @property
+    def away(self) -> bool:
+        """Whether the last exchange with any edge server failed."""
+        return any(courier.away for courier in self.couriers)
+
+    @property
+    def delivered(self) -> int:
+        """Messages that the edge servers took."""
+        return sum(courier.delivered for courier in self.couriers)
+
+    @property
+    def batches(self) -> int:
+        """Batches that they took."""
+        return sum(courier.batches for courier in self.couriers)
+
+    @property
+    def live(self) -> int:
+        """Messages in memory."""
+        return sum(courier.lanes.live for courier in self.couriers)
+
+    def states(self) -> dict[str, State]:
+        """How it is with each edge server."""
+        now = time.monotonic()
+        return {courier.bus.description: courier.breaker.state(now) for courier in self.couriers}
+
+    def put(self, message: Message, standing: Standing) -> None:
+        """A message of a device of that standing was committed."""
+        self.couriers[self._of(message.device)].put(message, standing)
+
+    async def run(self) -> None:
+        """Send batches until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for courier in self.couriers:
+                tasks.create_task(courier.run())
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing waits any more at the edge servers that are there, for so long at most."""
+        waiting = [courier.idle.wait() for courier in self.couriers if not courier.away]
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*waiting)
+        except TimeoutError:
+            pass
+
+    def _of(self, device: bytes) -> int:
+        if len(self._servers) == 1:
+            return 0
+        whose = self._whose.get(device)
+        if whose is None:
+            whose = self._whose[device] = assigned(device, self._servers)
+        return whose
+
+    def _is(self, i: int, device: bytes) -> bool:
+        return self._of(device) == i

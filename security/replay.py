@@ -85,7 +85,7 @@ class Intervals:
         return [value for interval in self for value in interval]
 
     @classmethod
-    def from_list(cls, flat: Sequence[int]) -> "Intervals":
+    def from_list(cls, flat: Sequence[int], limit: int | None = None) -> "Intervals":
         """The inverse of `to_list`. Raises StateError if that did not write the list."""
         starts, ends = list(flat[::2]), list(flat[1::2])
         ok = len(starts) == len(ends) and all(type(v) is int and 0 <= v <= MAX_COUNTER for v in flat)
@@ -97,6 +97,6 @@ class Intervals:
                 expected="an even number of counters: ascending, disjoint intervals",
                 remedy="restore the state from a backup, or give the device a new identity",
             )
-        result = cls()
+        result = cls(limit)
         result._starts, result._ends = starts, ends
         return result

@@ -86,8 +86,8 @@ class TrustEngine(Protocol):
     def history(self, identity: bytes) -> list[Change]:
         """The last few changes, oldest first."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """State for a JSON file."""
+    def to_dict(self, identities: Iterable[bytes] | None = None) -> dict[str, Any]:
+        """State for a JSON file: of these identities, or of all."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `to_dict` gave, for the identities enrolled now. Raises StateError."""

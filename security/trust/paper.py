@@ -83,13 +83,13 @@ class PaperTrust:
         record = self._records.get(identity)
         return list(record.changes) if record else []
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, identities: Iterable[bytes] | None = None) -> dict[str, Any]:
         """See `TrustEngine`."""
         return {
             "format": _FORMAT,
             "identities": {
                 identity.hex(): {"level": r.level, "history": [list(change[:6]) for change in r.changes]}
-                for identity, r in self._records.items()
+                for identity, r in self._some(identities)
             },
         }
 
@@ -120,6 +120,11 @@ class PaperTrust:
             if identity in self._records:
                 self._records[identity] = record
         self._total = sum(_units(record.level) for record in self._records.values())
+
+    def _some(self, identities: Iterable[bytes] | None) -> Iterable[tuple[bytes, _Record]]:
+        if identities is None:
+            return self._records.items()
+        return [(one, self._records[one]) for one in identities if one in self._records]
 
     def _set(self, record: _Record, level: float) -> None:
         self._total += _units(level) - _units(record.level)

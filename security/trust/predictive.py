@@ -230,9 +230,14 @@ class PredictiveTrust:
             changes += self._between(changes[-1], self._level(record), self._now, len(self._records))
         return changes
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, identities: Iterable[bytes] | None = None) -> dict[str, Any]:
         """See `TrustEngine`. Identities without evidence are left out; history is packed, in base64."""
-        for record in self._records.values():
+        some = (
+            list(self._records.items())
+            if identities is None
+            else [(one, self._records[one]) for one in identities if one in self._records]
+        )
+        for _, record in some:
             self._settle(record)
         return {
             "format": _FORMAT,
@@ -247,7 +252,7 @@ class PredictiveTrust:
                     "strikes": r.strikes,
                     "history": base64.b64encode(r.kept).decode("ascii"),
                 }
-                for identity, r in self._records.items()
+                for identity, r in some
                 if r.kept
             },
         }

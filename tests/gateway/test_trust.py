@@ -17,14 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import kept_trust, trust_file
 from gateway.admin import create_app
 from gateway.admission import Limits
 from gateway.enrolment import Enrolment
 from gateway.links.base import Received
+from gateway.outbox import Store, TrustRow
 from gateway.receiver import Receiver
 from gateway.service import Service
 from gateway.settings import load
-from gateway.trust_file import TrustFile
 from security.chain import KeyedChain
 from security.trust import Cause, PaperTrust, PredictiveTrust, Standing
 from tests.gateway.kit import (
@@ -175,7 +176,7 @@ async def test_what_is_told_of_a_revoked_device_is_that_it_is_revoked(tmp_path: 
     assert "slimwire_gateway_quarantined 0.0" in metrics
 
 
-# The file.
+# Over restarts.
 
 
 def offender(now: float) -> PredictiveTrust:
@@ -186,38 +187,72 @@ def offender(now: float) -> PredictiveTrust:
     return engine
 
 
-def kept(path: Path, engine: PredictiveTrust, now: float, wall: float) -> None:
-    file = TrustFile(path, engine)
-    text = file.snapshot(now, wall)
-    assert text is not None
-    file.write(text)
-
-
-def test_the_file_outlives_a_reboot_and_time_passes_meanwhile(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "trust.json"
-    kept(path, offender(5000.0), 5001.0, 1e9)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [entry.name for entry in path.parent.iterdir()] == ["trust.json"]
+def test_kept_rows_outlive_a_reboot_and_time_passes_meanwhile() -> None:
+    engine = offender(5000.0)
+    rows = kept_trust.rows_of(engine, [A.eui, B.eui, Node(3).eui], 100.0)
+    assert [row.device for row in rows] == [A.eui, B.eui]
     again = PredictiveTrust(identities=[A.eui, B.eui])
-    TrustFile(path, again).restore(10.0, 1e9 + 20)  # the monotonic clock began anew
+    kept_trust.restore(again, rows, 10.0, 120.0)  # the monotonic clock began anew
     assert again.standing(A.eui) is Standing.QUARANTINE
-    assert again.release(A.eui) == pytest.approx(10.0 + 30 - 21)
+    assert again.release(A.eui) == pytest.approx(10.0 + 30 - 20)
     assert again.history(B.eui)[0].cause is Cause.ANSWERED
     later = PredictiveTrust(identities=[A.eui])
-    TrustFile(path, later).restore(10.0, 1e9 + 30)
+    kept_trust.restore(later, rows, 10.0, 130.0)
     assert later.standing(A.eui) is Standing.PROBATION
     early = PredictiveTrust(identities=[A.eui])
-    TrustFile(path, early).restore(10.0, 0.0)  # a clock that fell back lets no time pass
-    assert early.release(A.eui) == pytest.approx(10.0 + 29)
+    kept_trust.restore(early, rows, 10.0, 0.0)  # a clock that fell back lets no time pass
+    assert early.release(A.eui) == pytest.approx(10.0 + 30)
 
 
-def test_what_did_not_change_is_not_written_again(tmp_path: Path) -> None:
-    engine = offender(0.0)
-    file = TrustFile(tmp_path / "trust.json", engine)
-    assert file.snapshot(1.0, 0.0) is not None
-    assert file.snapshot(2.0, 1.0) is None
-    engine.observe(B.eui, True, 3.0, Cause.ANSWERED)
-    assert file.snapshot(3.0, 2.0) is not None
+def test_rows_written_at_different_times_each_have_their_own_age() -> None:
+    rows = kept_trust.rows_of(offender(5000.0), [A.eui], 100.0)
+    newer = PredictiveTrust(identities=[B.eui])
+    newer.observe(B.eui, False, 7.0, Cause.SEAL)
+    rows += kept_trust.rows_of(newer, [B.eui], 700.0)
+    again = PredictiveTrust(identities=[A.eui, B.eui])
+    kept_trust.restore(again, rows, 1000.0, 710.0)
+    assert again.history(A.eui)[0].until == pytest.approx(1000 - 610)
+    assert again.history(B.eui)[0].until == pytest.approx(1000 - 10)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        TrustRow(A.eui, "PaperTrust", 0.0, "{}"),
+        TrustRow(A.eui, "PredictiveTrust", 0.0, "{"),
+        TrustRow(A.eui, "PredictiveTrust", 0.0, "[" * 100_000),
+        TrustRow(A.eui, "PredictiveTrust", 0.0, '{"format": 9, "now": 0, "identities": {}}'),
+    ],
+)
+def test_a_row_that_cannot_be_used_makes_a_newcomer_of_its_device_only(
+    row: TrustRow, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = PredictiveTrust(identities=[A.eui, B.eui])
+    kept_trust.restore(engine, [row, *kept_trust.rows_of(offender(0.0), [B.eui], 1.0)], 10.0, 2.0)
+    assert engine.history(A.eui) == []
+    assert engine.history(B.eui)
+    assert f"the trust in {A.eui.hex()}" in caplog.text
+
+
+def trust_json(path: Path, engine: PredictiveTrust, wall: float) -> None:
+    """The file of release 0.1."""
+    head = {"format": 1, "engine": "PredictiveTrust", "saved": wall, "trust": engine.to_dict()}
+    path.write_text(json.dumps(head) + "\n")
+
+
+def test_the_file_of_release_0_1_is_taken_over_once(tmp_path: Path) -> None:
+    path = tmp_path / "trust.json"
+    trust_json(path, offender(5000.0), 1e9)
+    for _ in range(2):
+        engine = PredictiveTrust(identities=[A.eui, B.eui])
+        store = Store(tmp_path)
+        kept_trust.take_over(path, engine, store, 10.0, 1e9 + 20)
+        again = PredictiveTrust(identities=[A.eui, B.eui])
+        kept_trust.restore(again, store.trust(), 10.0, store.clock())
+        assert again.release(A.eui) == pytest.approx(10.0 + 30 - 20, abs=5.0)
+        assert not path.exists()
+        store.close()
+    assert (tmp_path / "trust.json.taken-over").exists()
 
 
 @pytest.mark.parametrize(
@@ -239,59 +274,48 @@ def test_a_file_that_cannot_be_used_is_set_aside_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Any
 ) -> None:
     path = tmp_path / "trust.json"
-    kept(path, offender(0.0), 1.0, 1e9)
+    trust_json(path, offender(0.0), 1e9)
     damaged = change(path.read_text())
     path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     content = path.read_bytes()
     engine = PredictiveTrust(identities=[A.eui])
     with caplog.at_level(logging.WARNING):
-        TrustFile(path, engine).restore(10.0, 1e9 + 1)
+        trust_file.restore(path, engine, 10.0, 1e9 + 1)
     assert "set aside as trust.json.set-aside" in caplog.text
     assert engine.standing(A.eui) is Standing.FULL
     assert not path.exists()
     assert (tmp_path / "trust.json.set-aside").read_bytes() == content
 
 
-def test_a_file_that_cannot_be_written_is_said_once_and_stops_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("")
-    file = TrustFile(tmp_path / "file" / "trust.json", offender(0.0))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            text = file.snapshot(1.0, 0.0)
-            assert text is not None  # it is tried again
-            file.write(text)
-    assert [record.message.count("cannot be kept") for record in caplog.records] == [1]
+async def test_evidence_without_a_message_is_kept_too(tmp_path: Path) -> None:
+    def service() -> Service:
+        path = save_registry(tmp_path / "registry.json", A)
+        return Service(
+            load(edge="http://127.0.0.1:9"),
+            KeyedChain(),
+            PredictiveTrust(),
+            Silence(),
+            Enrolment(path, create=False),
+            store=Store(tmp_path),
+        )
 
-
-async def test_what_changes_is_written_while_it_runs_and_once_more_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.service._KEEP", 0.01)
-    path, engine = tmp_path / "trust.json", PredictiveTrust()
-    service = Service(
-        load(edge="http://127.0.0.1:9"),
-        KeyedChain(),
-        engine,
-        Silence(),
-        Enrolment(save_registry(tmp_path / "registry.json", A), create=False),
-        trust_file=path,
-    )
-    running = asyncio.create_task(service.run())
-    engine.observe(A.eui, False, time.monotonic(), Cause.SEAL)
+    first = service()
+    running = asyncio.create_task(first.run())
+    first.trust.observe(A.eui, False, time.monotonic(), Cause.OVER_QUOTA)
+    first.receiver.observed.add(A.eui)
     async with asyncio.timeout(PATIENCE):
-        while not path.exists() or A.eui.hex() not in path.read_text():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    monkeypatch.setattr("gateway.service._KEEP", 1e6)
-    await asyncio.sleep(0.05)
-    engine.observe(A.eui, False, time.monotonic(), Cause.SEAL)
+        while not first.outbox.commits:  # noqa: ASYNC110  (a counter has no event)
+            await asyncio.sleep(0.02)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    again = PredictiveTrust(identities=[A.eui])
-    TrustFile(path, again).restore(time.monotonic(), time.time())
-    assert again.history(A.eui)[0].times == 2
+    second = service()
+    assert second.trust.history(A.eui)[0].cause is Cause.OVER_QUOTA
+    task = asyncio.create_task(second.run())
+    await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 # Real processes.
@@ -331,9 +355,8 @@ def test_quarantine_outlives_a_real_restart_and_is_explained(tmp_path: Path) -> 
                 assert time.monotonic() < deadline
             before = trust()
             radio.close()
-        assert (tmp_path / "trust.json").stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "outbox.sqlite").stat().st_mode & 0o777 == 0o600
         with process(tmp_path, *arguments, until="gateway: gateway") as (_, log):
-            assert "trust taken over from" in log
             after = trust()
             assert after["standing"] == "quarantine"
             assert after["reserve"] == after["extra"] == 0

@@ -1,19 +1,19 @@
-"""The queue to the edge server, and what happens to batches when that one is slow, away, busy, or wrong."""
+"""The couriers to edge servers, and what happens to batches when one is slow, away, busy, or wrong."""
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway.uplink import Uplink, UplinkLimits
-from gateway.waiting import Queued, UplinkQueue
+from gateway.breaker import State
+from gateway.bus.http import HttpBus
+from gateway.outbox import Message, Offered, Outbox, OutboxLimits, Store
+from gateway.outbox.store import Work
+from gateway.uplink import Uplink, UplinkLimits, assigned
 from security.trust import Standing
 from wire.batch import AnswerItem, IngestItem, Verdict, emit_response, parse_request
 
@@ -55,44 +55,71 @@ def status(code: int) -> Handler:
 
 
 class Bench:
-    """An uplink to such an edge server."""
+    """An outbox in memory, and an uplink from it to such an edge server. `stored`: counters in the outbox."""
 
-    def __init__(self, *handlers: Handler, **limits: Any) -> None:
+    def __init__(self, *handlers: Handler, stored: range = range(0), age: float = 0.0, **limits: Any) -> None:
         self.edge = Edge(*handlers)
         self.counters: Counter[str] = Counter()
-        self.answers: list[tuple[AnswerItem, Queued]] = []
+        self.answers: list[tuple[Message, AnswerItem]] = []
+        store = Store()
+        store.commit(Work([self.offered(counter, store.clock() - age) for counter in stored]))
+        self.outbox = Outbox(store, OutboxLimits(), self.counters)
         self.uplink = Uplink(
-            "http://edge",
+            [HttpBus("http://edge", 5.0, transport=httpx.ASGITransport(self.edge))],
             UplinkLimits(**{"pause": 0.001, "longest_pause": 0.002, **limits}),
             self.counters,
-            lambda answer, message: self.answers.append((answer, message)),
-            transport=httpx.ASGITransport(self.edge),
+            self.outbox,
+            self._taken,
         )
+
+    @staticmethod
+    def offered(counter: int, came: float, device: bytes = DEVICE) -> Offered:
+        return Offered(device, 0, counter, 0x40, came, b"sealed")
+
+    def _taken(self, taken: list[tuple[Message, AnswerItem]]) -> None:
+        self.answers += taken
+        self.outbox.take([message for message, _ in taken])
 
     def put(self, *counters: int) -> None:
         for counter in counters:
-            self.uplink.put(DEVICE, 0x40, counter, Queued(b"sealed", time.monotonic(), False))
+            assert self.outbox.offer(self.offered(counter, self.outbox.clock()), Standing.FULL) is None
+
+    def _decided(self, decided: Any) -> None:
+        for _, result in decided:
+            self.uplink.put(result, Standing.FULL)
 
     async def until_empty(self) -> None:
-        task = asyncio.create_task(self.uplink.run())
-        while len(self.uplink.queue):  # noqa: ASYNC110  (a queue of its own kind, without events)
-            await asyncio.sleep(0.001)
-        task.cancel()
+        tasks = [
+            asyncio.create_task(self.outbox.run(self._decided)),
+            asyncio.create_task(self.uplink.run()),
+        ]
+        async with asyncio.timeout(30):
+            while self.outbox.messages:  # noqa: ASYNC110  (a count has no event)
+                await asyncio.sleep(0.001)
+        for task in reversed(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def sent(self) -> list[list[int]]:
+        return [[item.counter for item in batch] for batch in self.edge.batches]
+
+    @property
+    def answered(self) -> list[int]:
+        return [answer.counter for _, answer in self.answers]
 
 
 async def test_messages_go_in_batches_of_the_limit_oldest_first() -> None:
-    bench = Bench(verdict(Verdict.ANSWERED, b"answer"), batch=3)
-    bench.put(*range(1, 8))
+    bench = Bench(verdict(Verdict.ANSWERED, b"answer"), stored=range(1, 8), batch=3)
     await bench.until_empty()
-    assert [[item.counter for item in batch] for batch in bench.edge.batches] == [[1, 2, 3], [4, 5, 6], [7]]
-    assert [answer.counter for answer, _ in bench.answers] == list(range(1, 8))
+    assert bench.sent == [[1, 2, 3], [4, 5, 6], [7]]
+    assert bench.answered == list(range(1, 8))
     assert bench.uplink.delivered == 7
     assert bench.counters == {}
 
 
 async def test_the_age_is_that_since_the_gateway_had_the_message() -> None:
-    bench = Bench(verdict(Verdict.ANSWERED))
-    bench.uplink.put(DEVICE, 0x40, 1, Queued(b"", time.monotonic() - 90.0, False))
+    bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 2), age=90.0)
     await bench.until_empty()
     assert 90_000 <= bench.edge.batches[0][0].age_ms < 100_000
 
@@ -105,7 +132,8 @@ async def test_a_failure_is_tried_again_and_nothing_is_lost(
     bench = Bench(failure, failure, failure, verdict(Verdict.ANSWERED))
     bench.put(1, 2)
     await bench.until_empty()
-    assert [answer.counter for answer, _ in bench.answers] == [1, 2]
+    assert bench.answered == [1, 2]
+    assert bench.sent[1] == bench.sent[2] == [1]  # after a failure a single message finds out
     assert not bench.uplink.away
     # The first failure is worth a warning, and so is its end.
     assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG", "DEBUG", "WARNING"]
@@ -115,19 +143,41 @@ async def test_answers_to_other_messages_are_a_failure() -> None:
     def swapped(items: list[IngestItem]) -> tuple[int, bytes]:
         return verdict(Verdict.ANSWERED)(items[::-1])
 
-    bench = Bench(swapped, verdict(Verdict.ANSWERED))
-    bench.put(1, 2)
+    bench = Bench(swapped, verdict(Verdict.ANSWERED), stored=range(1, 3))
     await bench.until_empty()
-    assert [answer.counter for answer, _ in bench.answers] == [1, 2]
-    assert len(bench.edge.batches) == 2
+    assert bench.answered == [1, 2]
+    assert bench.sent == [[1, 2], [1], [2]]
 
 
-async def test_a_refused_batch_is_dropped_and_counted_rather_than_sent_for_ever() -> None:
-    bench = Bench(status(415), verdict(Verdict.ANSWERED))
-    bench.put(1, 2)
+def poisoned(counter: int) -> Handler:
+    """Refuses every batch in which that message is."""
+    refused, taken = status(413), verdict(Verdict.ANSWERED)
+    return lambda items: (refused if any(item.counter == counter for item in items) else taken)(items)
+
+
+async def test_a_message_that_is_refused_does_not_hold_up_others_and_is_never_dropped() -> None:
+    bench = Bench(poisoned(3), stored=range(1, 9), aside=0.2, batch=8)
+    task = asyncio.create_task(bench.until_empty())
+    async with asyncio.timeout(30):
+        while len(bench.answers) < 7:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert sorted(bench.answered) == [1, 2, 4, 5, 6, 7, 8]
+    assert bench.counters["uplink-refused"] >= 1
+    assert bench.outbox.messages >= 1
+    bench.edge.handlers = [verdict(Verdict.ANSWERED)]  # another release is installed there
+    await task
+    assert sorted(bench.answered) == list(range(1, 9))
+
+
+async def test_an_edge_server_that_refuses_everything_loses_nothing_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(*[status(404)] * 9, verdict(Verdict.ANSWERED), stored=range(1, 41), aside=0.01)
     await bench.until_empty()
-    assert bench.answers == []
-    assert bench.counters == {"uplink-refused": 2}
+    assert sorted(bench.answered) == list(range(1, 41))
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "http://edge refused a batch of 40 with HTTP 404" in error.message
+    assert "same version" in error.message
 
 
 async def test_busy_messages_stay_and_others_do_not_wait_for_them() -> None:
@@ -135,10 +185,9 @@ async def test_busy_messages_stay_and_others_do_not_wait_for_them() -> None:
         verdicts = [Verdict.BUSY] + [Verdict.ANSWERED] * (len(items) - 1)
         return 200, emit_response([AnswerItem(*i[:3], v, b"") for i, v in zip(items, verdicts, strict=True)])
 
-    bench = Bench(first_busy, verdict(Verdict.ANSWERED))
-    bench.put(1, 2, 3)
+    bench = Bench(first_busy, verdict(Verdict.ANSWERED), stored=range(1, 4))
     await bench.until_empty()
-    assert [answer.counter for answer, _ in bench.answers] == [2, 3, 1]
+    assert bench.answered == [2, 3, 1]
 
 
 @pytest.mark.parametrize(
@@ -152,65 +201,62 @@ async def test_busy_messages_stay_and_others_do_not_wait_for_them() -> None:
     ],
 )
 async def test_verdicts_other_than_answers_are_counted(value: Verdict, reason: str) -> None:
-    bench = Bench(verdict(value))
-    bench.put(1)
+    bench = Bench(verdict(value), stored=range(1, 2))
     await bench.until_empty()
     assert bench.counters == {reason: 1}
     assert bench.uplink.delivered == 1
 
 
-async def test_a_message_that_waits_is_not_queued_twice() -> None:
-    bench = Bench(verdict(Verdict.ANSWERED))
-    bench.put(1, 1)
-    assert bench.counters == {"already-queued": 1}
+async def test_a_server_that_is_away_is_asked_less_and_less_and_then_with_one_message() -> None:
+    bench = Bench(*[status(503)] * 6, verdict(Verdict.ANSWERED), stored=range(1, 101), longest_pause=0.02)
+    assert bench.uplink.states() == {"http://edge": State.CLOSED}
     await bench.until_empty()
-    bench.put(1)  # answered: now it may ask again
+    assert [len(batch) for batch in bench.sent[:8]] == [64, 1, 1, 1, 1, 1, 1, 64]
+    assert bench.answered == list(range(1, 101))
+
+
+async def test_what_is_new_goes_first_and_a_backlog_still_moves() -> None:
+    """Live 3/4, backlog 1/4 of each batch; each in order."""
+    bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 33), batch=8)
+    for message in bench.outbox._store.page(0, 99, 99):
+        new = message._replace(id=message.id + 100, counter=message.counter + 100)
+        bench.uplink.put(new, Standing.FULL)
     await bench.until_empty()
-    assert len(bench.edge.batches) == 2
+    assert bench.sent[0] == [101, 102, 103, 104, 105, 106, 1, 2]
+    assert bench.sent[1] == [107, 108, 109, 110, 111, 112, 3, 4]
+    assert [c for c in bench.answered if c < 100] == list(range(1, 33))
+    assert [c for c in bench.answered if c > 100] == list(range(101, 133))
 
 
-@given(st.lists(st.integers(0, 9)), st.integers(1, 5))
-def test_the_queue_is_bounded_keeps_order_and_drops_the_oldest(counters: list[int], bound: int) -> None:
-    queue, model = UplinkQueue(bound), []
-    for counter in counters:
-        reason = queue.put((DEVICE, 0, counter), Queued(b"", 0.0, False))
-        expected = None
-        if counter in model:
-            expected = "already-queued"
-        else:
-            model.append(counter)
-            if len(model) > bound:
-                del model[0]
-                expected = "uplink-full"
-        assert reason == expected
-    assert [key[2] for key, _ in queue.head(99)] == model
-    assert len(queue) == len(model)
-
-
-@given(
-    st.integers(1, 6),
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.sampled_from(Standing)), max_size=60),
-)
-def test_lesser_standing_waits_longer_and_gives_way_first_and_a_flood_pushes_out_itself(
-    bound: int, arrivals: list[tuple[int, int, Standing]]
-) -> None:
-    queue, first, last = UplinkQueue(bound), [], []
-    for device, counter, standing in arrivals:
-        key = (bytes([device]) * 8, 0x40, counter)
-        reason = queue.put(key, Queued(b"", 0.0, False), standing)
-        if key in first + last:
-            assert reason == "already-queued"
-            continue
-        (first if standing is Standing.FULL else last).append(key)
-        now = [entry for entry, _ in queue.head(bound + 1)]
-        gone = [entry for entry in first + last if entry not in now]
-        assert reason == ("uplink-full" if gone else None)
-        for entry in gone:
-            lane = last if last else first
-            assert entry in lane
-            mine = [other for other in lane if other[0] == entry[0]]
-            assert mine[0] == entry
-            assert all(sum(other[0] == whose for other in lane) <= len(mine) for whose, _, _ in lane)
-            lane.remove(entry)
-        assert now == first + last
-        assert len(queue) == len(now) <= bound
+async def test_devices_are_spread_over_several_edge_servers_and_stay_with_theirs() -> None:
+    devices = [bytes([2, 0, 0, 0, 0, 0, 0, n]) for n in range(64)]
+    names = [f"http://edge-{n}" for n in range(3)]
+    home = {device: assigned(device, names) for device in devices}
+    assert len(Counter(home.values())) == 3
+    # One server less moves only the devices that it had.
+    assert all(home[d] == assigned(d, names[:2]) for d in devices if home[d] < 2)
+    edges = [Edge(verdict(Verdict.ANSWERED)) for _ in names]
+    counters: Counter[str] = Counter()
+    store = Store()
+    store.commit(Work([Bench.offered(c, 0.0, device) for c in (1, 2) for device in devices]))
+    outbox = Outbox(store, OutboxLimits(), counters)
+    uplink = Uplink(
+        [
+            HttpBus(name, 5.0, transport=httpx.ASGITransport(edge))
+            for name, edge in zip(names, edges, strict=True)
+        ],
+        UplinkLimits(),
+        counters,
+        outbox,
+        lambda taken: outbox.take([message for message, _ in taken]),
+    )
+    tasks = [asyncio.create_task(outbox.run(lambda _: None)), asyncio.create_task(uplink.run())]
+    async with asyncio.timeout(30):
+        while outbox.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    for task in reversed(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for n, edge in enumerate(edges):
+        got = [(item.counter, item.device) for batch in edge.batches for item in batch]
+        assert sorted(got) == sorted((c, d) for c in (1, 2) for d in devices if home[d] == n)

@@ -1,0 +1,1 @@
+"""Ways to an edge server. Another one comes as another module with a class that is a `base.Bus`."""

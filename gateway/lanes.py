@@ -1,0 +1,95 @@
+"""Which message is next for one edge server: what is new, and what has waited. Pure.
+
+Two lanes, each in the order in which its messages were committed, so that each device's order holds in each:
+
+- live: what came while the edge server took messages; in memory. Devices of full standing go first.
+- backlog: everything else, such as what is there at the start or came while the server was away; on the disk,
+  read a page at a time, so that memory does not grow with it.
+
+While both have something a batch is three quarters live, one quarter backlog: a backlog does not hold up what
+is new, and what is new does not hold up a backlog for ever. When the server is away, or more is live than
+memory should hold, all that is live joins the backlog, behind what is there.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
+
+from gateway.outbox.rows import Message
+from security.trust import Standing
+
+#: Part of a batch that the backlog gets while there is enough that is live.
+_BACKLOG_SHARE = 4
+
+
+class Lanes:
+    """The two lanes.
+
+    Args:
+        live: messages in memory at most.
+        last: the id of the last message committed before: everything up to it is backlog.
+        mine: whether a device's messages go this way.
+    """
+
+    def __init__(self, live: int, last: int, mine: Callable[[bytes], bool] = lambda _: True) -> None:
+        self._bound = live
+        self._mine = mine
+        self._first: OrderedDict[int, Message] = OrderedDict()
+        self._later: OrderedDict[int, Message] = OrderedDict()
+        #: The backlog is what lies on the disk with ids above `_read` and up to `_until`, and `_page`.
+        self._read, self._until = 0, last
+        self._page: deque[Message] = deque()
+
+    @property
+    def live(self) -> int:
+        """Messages in the live lane."""
+        return len(self._first) + len(self._later)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not (self._first or self._later or self._page or self._read < self._until)
+
+    def put(self, message: Message, standing: Standing) -> None:
+        """Enter a message that was just committed; ids only ever rise."""
+        (self._first if standing is Standing.FULL else self._later)[message.id] = message
+        if self.live > self._bound:
+            self.demote()
+
+    def demote(self) -> None:
+        """All that is live joins the backlog."""
+        ids = [next(reversed(lane)) for lane in (self._first, self._later) if lane]
+        self._until = max(ids, default=self._until)
+        self._first.clear()
+        self._later.clear()
+
+    def wanted(self, count: int) -> tuple[int, int, int] | None:
+        """What to read from the disk before `head(count)`: ids above, ids up to, how many; None: nothing."""
+        if len(self._page) >= count or self._read >= self._until:
+            return None
+        return self._read, self._until, count
+
+    def read(self, asked: tuple[int, int, int], found: Iterable[Message], last: int | None) -> None:
+        """Take the page that `wanted` asked for; `last`: the highest id in it, None if it was empty."""
+        self._read = asked[1] if last is None else last
+        self._page.extend(message for message in found if self._mine(message.device))
+
+    def head(self, count: int) -> list[Message]:
+        """The next `count` messages; they stay until `done`."""
+        waiting = len(self._page)
+        old = min(waiting, max(count // _BACKLOG_SHARE, count - self.live, 1 if waiting else 0))
+        new = islice(chain(self._first.values(), self._later.values()), count - old)
+        return [*new, *islice(self._page, old)]
+
+    def done(self, ids: Iterable[int]) -> None:
+        """These left, or are to be left alone for now."""
+        gone = set(ids)
+        for one in gone:
+            if self._first.pop(one, None) is None:
+                self._later.pop(one, None)
+        if any(message.id in gone for message in islice(self._page, len(gone))):
+            self._page = deque(message for message in self._page if message.id not in gone)
+
+    def again(self, message: Message) -> None:
+        """Put a message that was left alone back, in front of the backlog."""
+        self._page.appendleft(message)
