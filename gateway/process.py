@@ -9,9 +9,7 @@ import time
 from gateway import kept_trust
 from gateway.admin import AdminServer
 from gateway.enrolment import FLOOR, Enrolment
-from gateway.links.base import Link
-from gateway.links.pcap import PcapLink
-from gateway.links.zep import ZepLink
+from gateway.legs import Legs
 from gateway.notify import notify
 from gateway.outbox import Store
 from gateway.service import Service
@@ -26,8 +24,8 @@ _log = logging.getLogger("gateway")
 _DRAIN = 2.0
 
 
-async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
-    """Open registry and link as `settings` say.
+async def open_service(settings: Settings, verifier: ChainVerifier) -> tuple[Service, Legs]:
+    """Open registry and legs as `settings` say. Closing the legs is the caller's.
 
     Raises:
         GatewayError: a registry, an address or a file cannot be used; says which, and what to do.
@@ -38,23 +36,21 @@ async def open_service(settings: Settings, verifier: ChainVerifier) -> Service:
         key=settings.registry_key,
         memory=settings.state_directory() / FLOOR,
     )
-    link: Link = await ZepLink.open(settings.listen, settings.peer, channel=settings.channel)
+    legs = await Legs.open(settings, enrolment.registry.site, enrolment.registry.gateway)
     try:
-        if settings.pcap is not None:
-            link = PcapLink(link, settings.pcap)
         store = Store(settings.state_directory())
     except BaseException:
-        link.close()
+        await legs.close()
         raise
     try:
         trust = PredictiveTrust(identities=enrolment.registry.devices)
         kept_trust.take_over(
             settings.state_directory() / TRUST_NAME, trust, store, time.monotonic(), time.time()
         )
-        return Service(settings, verifier, trust, link, enrolment, store=store)
+        return Service(settings, verifier, trust, legs.link, enrolment, store=store), legs
     except BaseException:
         store.close()
-        link.close()
+        await legs.close()
         raise
 
 
@@ -68,7 +64,7 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = await open_service(settings, verifier)
+    service, legs = await open_service(settings, verifier)
     service.keep_epochs(settings.state_directory())
     admin = AdminServer(service, settings.admin_socket())
     try:
@@ -96,7 +92,7 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
             await serving
     finally:
         await admin.stop()
-        service.link.close()
+        await legs.close()
     _log.info(
         "stopped after %.0f s: %d messages accepted, %d taken by the edge server, %d wait in the outbox",
         service.uptime,
