@@ -28,22 +28,21 @@ def fit(picture: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDAr
     rows, columns = min(h, max(1, w * height // width)), min(w, max(1, h * width // height))
     top, left = (h - rows) // 2, (w - columns) // 2
     picture = picture[top : top + rows, left : left + columns]
-    small = _reduce(_reduce(picture.astype(np.float32), height, 0), width, 1)
-    pixels: npt.NDArray[np.uint8] = np.rint(small).astype(np.uint8)
+    y, n_y = _parts(rows, height)
+    x, n_x = _parts(columns, width)
+    sums = np.add.reduceat(np.add.reduceat(picture.astype(np.int64), y, axis=0), x, axis=1)
+    counts = (n_y[:, None] * n_x)[..., None]
+    pixels: npt.NDArray[np.uint8] = ((sums + counts // 2) // counts).astype(np.uint8)
     if channels == 1 and pixels.shape[2] == 3:
         return ((pixels @ _GREY + 128) >> 8).astype(np.uint8)[..., None]
     return np.repeat(pixels, channels, axis=2) if channels > pixels.shape[2] else pixels
 
 
-def _reduce(values: npt.NDArray[np.float32], size: int, axis: int) -> npt.NDArray[np.float32]:
-    """Means of `size` neighbouring parts along an axis; of fewer values than parts, each is repeated."""
-    length = values.shape[axis]
-    edges = np.arange(size + 1) * length // size
-    starts = np.minimum(edges[:-1], length - 1)
-    counts = np.maximum(edges[1:] - edges[:-1], 1)
-    if length < size:
-        repeated: npt.NDArray[np.float32] = np.take(values, starts, axis=axis)
-        return repeated
-    counts = counts.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    means: npt.NDArray[np.float32] = (np.add.reduceat(values, starts, axis=axis) / counts).astype(np.float32)
-    return means
+def _parts(length: int, parts: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where each of `parts` neighbouring parts of an axis starts, and how many values it has, at least 1.
+
+    Of fewer values than parts, parts share values: `np.add.reduceat` takes one value where a part does not
+    end behind its start.
+    """
+    edges = np.arange(parts + 1) * length // parts
+    return edges[:-1], np.maximum(np.diff(edges), 1)
