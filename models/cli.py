@@ -32,7 +32,8 @@ def evaluate(
     try:
         loaded = Bundle.load(bundle)
         found = data_for(loaded, data)
-        result = measure(loaded, found.x, found.y)
+        with Console(stderr=True).status(f"{len(found.x)} images at {len(loaded.widths)} widths"):
+            result = measure(loaded, found.x, found.y)
     except BundleError as error:
         typer.echo(f"slimwire eval: {error}", err=True)
         raise typer.Exit(2) from error

@@ -6,7 +6,9 @@ import hashlib
 import os
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +77,8 @@ class Source:
         return None
 
     def fetch(self, name: str, filename: str, check: Callable[[bytes, str], bytes]) -> bytes:
-        """``check(content, where)`` of a file from the official source; kept in ``$SLIMWIRE_DATA/<name>``.
+        """``check(content, where)`` of a file from the official source; kept in ``$SLIMWIRE_DATA/<name>``
+        where that can be written to.
 
         Raises DataMissingError when the source does not answer, and what ``check`` raises.
         """
@@ -88,17 +91,24 @@ class Source:
         try:
             with urllib.request.urlopen(url, timeout=60) as response:
                 packed: bytes = response.read(DOWNLOAD_LIMIT)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise DataMissingError(
                 f"{self.title} was not found in {looked} and {url} did not answer ({error}); {remedy}"
             ) from error
         content = check(packed, url)
         own = os.environ.get("SLIMWIRE_DATA")
         if own:
-            target = Path(own) / name
-            target.mkdir(parents=True, exist_ok=True)
-            (target / filename).write_bytes(packed)
+            with suppress(OSError):
+                _keep(Path(own) / name / filename, packed)
         return content
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: another process may be looking for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def verified(content: bytes, where: str, digest: str, what: str = "") -> bytes:

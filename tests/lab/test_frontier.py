@@ -4,6 +4,7 @@ that the answer is known.
 
 import io
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -363,6 +364,34 @@ def test_the_command_with_records_compares_and_draws(own, tmp_path):
     shown = console.export_text()
     for text in ("JPEG quality", "int8 bottleneck", "all on the device", "NUCLEO-L4R5ZI"):
         assert text in shown
+
+
+@pytest.mark.parametrize("path", sorted(rows.RECORDS.glob("*.npz")), ids=lambda path: path.stem)
+def test_the_records_that_ship_hold_every_baseline(path):
+    about = records.read(path)[0]
+    widths = len(Bundle.load(path.stem).widths)
+    kept, said = rows.recorded(
+        path,
+        DataSet(
+            path.stem,
+            about.get("source", "official"),
+            np.zeros((about["n"], 1, 1, 1), np.uint8),
+            np.zeros(1, int),
+        ),
+    )
+    assert said == []
+    counts = Counter(row.kind for row in kept)
+    least = {
+        "jpeg": 5,
+        "webp": 5,
+        "bottleneck": 3,
+        "entropic": 2,
+        "independent": widths,
+        "full": 1,
+        "on-device": 1,
+    }
+    assert {kind: counts[kind] for kind in least if counts[kind] < least[kind]} == {}
+    assert all(0.3 < row.top1 < 1 for row in kept)
 
 
 def test_records_of_other_images_are_left_out(own, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import http.client
 import io
 import struct
 import tarfile
@@ -13,7 +14,7 @@ import pytest
 
 from models import data_files, datasets
 from models.datasets import SOURCES, load, load_named, load_npz
-from models.errors import BundleError
+from models.errors import BundleError, DataMissingError
 
 
 @pytest.fixture
@@ -71,6 +72,27 @@ def test_a_download_is_verified_and_kept(small, tmp_path):
     (small / name).rename(tmp_path / "nowhere" / name)
     assert load_named("small", "test")[1].tolist() == [2, 0, 1]
     assert (small / name).is_file()
+    assert not list(small.glob("*.part"))
+
+
+def test_a_download_that_cannot_be_kept_is_used_all_the_same(small, tmp_path, monkeypatch):
+    (tmp_path / "nowhere").mkdir()
+    for path in list(small.iterdir()):
+        path.rename(tmp_path / "nowhere" / path.name)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SLIMWIRE_DATA", str(tmp_path / "file"))
+    assert load_named("small", "test")[1].tolist() == [2, 0, 1]
+
+
+def test_a_download_that_breaks_off_is_no_data_set(small, monkeypatch):
+    (small / "t10k-images-idx3-ubyte.gz").unlink()
+
+    def broken(*_, **__):
+        raise http.client.IncompleteRead(b"half")
+
+    monkeypatch.setattr("urllib.request.urlopen", broken)
+    with pytest.raises(DataMissingError, match="did not answer"):
+        load_named("small", "test")
 
 
 def test_unknown_names_are_refused():
