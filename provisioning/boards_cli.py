@@ -304,8 +304,14 @@ def site(
     found_site(site_file.SiteFile.load(str(path)))
     folder = path.parent / name
     _say(f"{path} and {folder}/ are made. Start the services with their registries:")
-    _say(f"  slimwire gateway run --registry {folder / 'registry.json'} --listen 0.0.0.0:{port}")
-    _say(f"  slimwire edge run --registry {folder / 'edge-registry.json'}")
+    _say(
+        f"  slimwire gateway run --registry {folder / 'registry.json'} "
+        f"--registry-key {folder / 'registry.pub'} --listen 0.0.0.0:{port}"
+    )
+    _say(
+        f"  slimwire edge run --registry {folder / 'edge-registry.json'} "
+        f"--registry-key {folder / 'registry.pub'}"
+    )
 
 
 def _over(

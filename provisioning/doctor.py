@@ -194,7 +194,7 @@ def _keys(notes: _Notes, site: SiteFile, held: Installed, eui: bytes | None) -> 
     entry = entries.read(site.directory, name)
     if device is not None and device.revoked:
         fault = BoardError(
-            f"{name} is revoked", remedy="slimwire provision up --new-identity, if it is to be used again"
+            f"{name} is revoked", remedy=f"slimwire provision re-enrol {name}, if it is to be used again"
         )
         notes.fault("identity", fault, "revoked")
     elif trouble:

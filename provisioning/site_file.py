@@ -18,8 +18,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from provisioning import secret
 from provisioning.errors import ProvisionError
 from provisioning.identity import DeviceOptions
+from provisioning.secret import Secret
 from wire import eui64
 from wire.errors import WireError
 
@@ -72,6 +74,13 @@ class DeviceSection(_Section):
     retries: int = Field(default=2, ge=0, le=15)
 
 
+class VaultSection(_Section):
+    """`[vault]`: what opens the site's fleet vault; else $SLIMWIRE_VAULT_PASSPHRASE, or it is asked for."""
+
+    key_file: Path | None = None
+    passphrase_file: Path | None = None
+
+
 class ImageSection(_Section):
     """`[micropython.BOARD]`: the image to flash, a file or an https URL, and its SHA-256."""
 
@@ -86,8 +95,7 @@ class SiteFile(_Section):
     Attributes:
         site: its name, part of the devices' keys. path: of the file.
         directory: of its registries and fleet entries; relative to the file.
-        gateway, wifi, device: see the sections. micropython: by board profile.
-        extra sections are refused.
+        gateway, wifi, device, vault: see the sections. micropython: by board profile.
     """
 
     path: Path
@@ -97,6 +105,7 @@ class SiteFile(_Section):
     gateway: GatewaySection = GatewaySection()
     wifi: WifiSection | None = None
     device: DeviceSection = DeviceSection()
+    vault: VaultSection = VaultSection()
     micropython: dict[str, ImageSection] = {}
 
     @classmethod
@@ -147,6 +156,14 @@ class SiteFile(_Section):
             deadline_ms=self.device.deadline_ms,
             retries=self.device.retries,
             log="",
+        )
+
+    def vault_secret(self) -> Secret:
+        """What opens the site's vault. Raises ProvisionError: nothing is there, or it cannot be used."""
+        key, file = self.vault.key_file, self.vault.passphrase_file
+        base = self.path.parent
+        return secret.find(
+            key=None if key is None else base / key, file=None if file is None else base / file
         )
 
     def wifi_key(self, ask: Callable[[str], str] | None = None) -> str | None:

@@ -13,16 +13,19 @@ learn of a device once its board holds what it should.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from firmware.counter import slot
 from models.bundle import Bundle
 from provisioning import access, entries, eui64, flashing, payload
 from provisioning.board import Board, BoardInfo, Installed, key_check, veiled
-from provisioning.errors import BoardError, ProvisionError
-from provisioning.identity import COUNTER_FILES, EDGE_FILE, GATEWAY_FILE, SETTINGS_FILE, Site, device_files
+from provisioning.errors import BoardError
+from provisioning.identity import COUNTER_FILES, GATEWAY_FILE, SETTINGS_FILE, Site, device_files, has_vault
 from provisioning.profiles import Profile, matching
+from provisioning.secret import Secret
 from provisioning.site_file import ImageSection, SiteFile
 from provisioning.watch import Gateway
 
@@ -104,9 +107,21 @@ class _Target:
         return bool(self.missing or self.stale or self.trouble)
 
 
-def open_site(site: SiteFile, *, create: bool) -> Any:
-    """The site's identities: a context manager of `identity.Site`."""
-    return Site.open(site.directory, name=site.site, gateway=site.gateway_eui64(), create=create)
+_secrets: dict[Path, Secret] = {}
+
+
+def open_site(site: SiteFile, *, create: bool) -> AbstractContextManager[Site]:
+    """The site's identities. Its vault, if it has one, is opened with what its file or the environment names,
+    or the person types once.
+    """
+    secret = None
+    if has_vault(site.directory):
+        secret = _secrets.get(site.directory)
+        if secret is None:
+            secret = _secrets[site.directory] = site.vault_secret()
+    return Site.open(
+        site.directory, name=site.site, gateway=site.gateway_eui64(), create=create, secret=secret
+    )
 
 
 def validate(request: Request) -> None:
@@ -282,12 +297,6 @@ class Up:
         digests = replace(code, files=wanted).digests()
         missing = tuple(path for path, digest in digests.items() if held.files.get(path) != digest)
         trouble = self._identity_trouble(held, settings, device)
-        if device is not None and device.revoked and not self.request.new_identity:
-            raise ProvisionError(
-                f"{eui.hex()} is revoked in the site {self._site.site!r}",
-                remedy="if the board is in your hands and to be used again: --new-identity",
-                fault="revoked",
-            )
         return (
             _Target(
                 profile=profile,
@@ -556,8 +565,8 @@ def found_site(site: SiteFile) -> None:
     """Make the directory of a site and empty registries in it, where there are none."""
     with open_site(site, create=True) as opened:
         if not (site.directory / GATEWAY_FILE).exists():
-            opened.edge.save(site.directory / EDGE_FILE)
-            opened.gateway.save(site.directory / GATEWAY_FILE)
+            with opened.changing():
+                pass  # nothing but their first version
 
 
 def check_chip(port: str, profile: Profile, info: BoardInfo) -> None:

@@ -33,6 +33,7 @@ class RunningSite:
         self.log = directory / "gateway.log"
         registry = self.site.directory / "registry.json"
         command = [sys.executable, "-m", "slimwire", "gateway", "run", "--registry", str(registry)]
+        command += ["--registry-key", str(self.site.directory / "registry.pub")]
         command += ["--listen", f"127.0.0.1:{port}", "--admin", str(self.admin)]
         command += ["--state", str(directory / "state"), "--edge", "http://127.0.0.1:9"]
         with self.log.open("wb") as log:
