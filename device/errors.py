@@ -10,4 +10,4 @@ class DeviceError(SlimwireError):
 class NoAnswerError(DeviceError):
     """`slimwire device run --once`: the sample was sent or skipped, and no answer came."""
 
-    exit_code = 5
+    exit_code = 14

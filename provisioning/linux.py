@@ -1,7 +1,7 @@
 """Enrolling a Linux device: a directory that is moved to it and installed there.
 
-    slimwire provision linux hall --site lab
-    rsync -a --remove-source-files hall root@hall.example:      then, on hall: slimwire device install hall
+slimwire provision linux hall --site lab
+rsync -a --remove-source-files hall root@hall.example:      then, on hall: slimwire device install hall
 """
 
 import time

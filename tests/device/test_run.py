@@ -53,7 +53,7 @@ def test_once_without_an_answer_ends_with_its_own_exit_code(tmp_path: Path, hub:
     process = directory.start("--once", "--json", "--quiet")
     hub.reply = lambda hub, message: []
     output = hub.serve(process)
-    assert process.returncode == 5
+    assert process.returncode == 14
     result = json.loads(output)
     assert (result["answered"], result["attempts"]) == (False, 2)
     assert "class" not in result
@@ -64,7 +64,7 @@ def test_once_ends_where_the_gateway_took_custody_and_the_answer_is_late(tmp_pat
     hub.reply = lambda hub, message: hub.custody(message.counter, CustodyStatus.COMMITTED)
     process = directory.start("--once", "--json", "--quiet")
     result = json.loads(hub.serve(process))
-    assert process.returncode == 5
+    assert process.returncode == 14
     assert (result["custody"], len(hub.arrived)) == ("committed", 1)
 
 
