@@ -41,6 +41,7 @@ def create_app(service: Service) -> FastAPI:
             "gateway": receiver.gateway.hex(),
             "site": service.enrolment.registry.site,
             "link": service.link.description,
+            "legs": [leg._asdict() for leg in service.link.legs()],
             "uptime_s": round(service.uptime, 3),
             "devices": len(receiver.peers),
             "fragments": {"accepted": receiver.fragments, "rejected": service.rejected()},

@@ -33,6 +33,10 @@ def demo(
         float, typer.Option(min=3, max=3600, help="How long the devices send.")
     ] = _DEFAULT.seconds,
     devices: Annotated[int, typer.Option(min=1, max=32, help="MicroPython processes.")] = _DEFAULT.devices,
+    wifi: Annotated[
+        int,
+        typer.Option(min=0, max=32, help="More of them, on Wi-Fi: over MQTT, out of the attacker's reach."),
+    ] = _DEFAULT.wifi,
     attack: Annotated[
         Attack, typer.Option(help="An outsider who overhears and injects, or nobody.")
     ] = Attack.inject,
@@ -63,6 +67,7 @@ def demo(
     plan = Plan(
         seconds=seconds,
         devices=devices,
+        wifi=wifi,
         attack=attack is Attack.inject,
         seed=seed,
         bundle=bundle,

@@ -4,7 +4,7 @@ Enrolled as any device is, in directories that MicroPython takes for a board's f
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.bundle import Bundle
@@ -20,6 +20,8 @@ class Home:
     name: str
     eui: bytes
     path: Path
+    #: Whether it is a Wi-Fi device: messages over MQTT instead of frames on the air.
+    wifi: bool = False
 
     @property
     def log(self) -> Path:
@@ -38,20 +40,29 @@ class Pace:
 
 
 def enrol(
-    site: Path, *, count: int, seed: int, air: tuple[str, int], bundle: Bundle, pace: Pace
+    site: Path,
+    *,
+    count: int,
+    seed: int,
+    air: tuple[str, int],
+    bundle: Bundle,
+    pace: Pace,
+    wifi: int = 0,
+    broker: int = 0,
 ) -> list[Home]:
-    """Make `count` devices in directories of `site`, which gets both registries.
+    """Make devices in directories of `site`, which gets both registries.
 
     Root secrets are random; addresses are not. The images come in an order that the seed decides, dealt out
     in turn, so that no image comes twice, on whichever device, before each came once.
 
     Args:
         site: an existing directory without a site in it.
-        count: devices, 1..255.
+        count: devices on the air, 1..255.
         seed: of the order.
         air: host and port of the emulated radio.
         bundle: whose head and camera the devices get.
         pace: see there.
+        wifi: further devices, behind the MQTT broker on this machine's TCP port `broker`.
     """
     order = list(range(len(bundle.pictures().x)))
     random.Random(f"images {seed}").shuffle(order)
@@ -70,10 +81,16 @@ def enrol(
         retries=pace.retries,
         order=True,
     )
+    over_mqtt = replace(options, link={"type": "mqtt", "host": "127.0.0.1", "port": broker})
     homes = []
-    for number in range(1, count + 1):
+    everyone = count + wifi
+    for number in range(1, everyone + 1):
         name, eui = f"device-{number}", bytes((2, 0, 0, 0, 0, 0, 0, number))
-        device = identity.create_device(site, gateway=GATEWAY, eui=eui, name=name, options=options)
-        mine = order[number - 1 :: count]
-        homes.append(Home(name, eui, identity.write_device_root(site / name, bundle, device, order=mine)))
+        by_wifi = number > count
+        device = identity.create_device(
+            site, gateway=GATEWAY, eui=eui, name=name, options=over_mqtt if by_wifi else options
+        )
+        mine = order[number - 1 :: everyone]
+        root = identity.write_device_root(site / name, bundle, device, order=mine)
+        homes.append(Home(name, eui, root, by_wifi))
     return homes

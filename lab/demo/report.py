@@ -61,6 +61,8 @@ class DeviceLog:
 
     eui: str
     runtime: str = ""
+    #: Whether it is behind a broker instead of on the air.
+    wifi: bool = False
     #: Bytes of the interpreter's heap; 0 where it has no fixed one.
     heap: int = 0
     ended: bool = False
@@ -142,6 +144,7 @@ def build(
     accepted_fragments: int,
     rejected: Mapping[str, int],
     air: Air,
+    published: int = 0,
 ) -> dict[str, Any]:
     """The object `slimwire demo --json` prints.
 
@@ -155,6 +158,7 @@ def build(
         accepted_fragments: uplink fragments the gateway verified.
         rejected: fragments the gateway refused, by reason.
         air: totals of the air's record.
+        published: fragments of replies that the gateway published to Wi-Fi devices.
     """
     per: dict[int, list[tuple[dict[str, Any], bool]]] = {}
     for log in logs:
@@ -172,6 +176,7 @@ def build(
     known = {(d.device, d.counter) for d in delivered}
     return {
         "devices": len(logs),
+        "wifi": sum(log.wifi for log in logs),
         "seconds": seconds,
         "runtime": ", ".join(sorted({log.runtime for log in logs})),
         # What the interpreter was given; of that, 1 % goes to the collector's own tables.
@@ -208,10 +213,11 @@ def build(
             "accepted": sum((d.device, d.counter, d.sealed) not in genuine for d in delivered),
             "sent_at_open": air.forged_at_open,
             "downlink_accepted": sum(
-                max(0, log.rx["accepted"] - air.downlink[log.eui])
+                (0 if log.wifi else max(0, log.rx["accepted"] - air.downlink[log.eui]))
                 + sum((log.eui, counter) not in known for counter in log.answers)
                 for log in logs
-            ),
+            )
+            + max(0, sum(log.rx["accepted"] for log in logs if log.wifi) - published),
             "by_kind": dict(sorted(air.by_kind.items())),
         },
     }
@@ -258,7 +264,10 @@ def _rank(ordered: Sequence[float], share: float) -> float | None:
 def table(result: Mapping[str, Any]) -> Table:
     """The figures for a person."""
     out = Table(
-        title=f"{result['devices']} devices, {result['seconds']:g} s, {result['runtime']}", show_header=False
+        title=f"{result['devices']} devices"
+        + (f", {result['wifi']} of them on Wi-Fi" if result["wifi"] else "")
+        + f", {result['seconds']:g} s, {result['runtime']}",
+        show_header=False,
     )
     out.add_column(style="bold")
     out.add_column()
