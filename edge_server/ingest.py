@@ -199,7 +199,8 @@ class Ingest:
             width = self._next_width(item, header, one.served, now)
             cls, confidence = prediction.cls, round(prediction.confidence * FULL_CONFIDENCE)
             detail = one.served.bundle.classes[cls] if self._detail else ""
-        answer = Answer(width, status, cls, confidence, int(unix_time), detail)
+        order = self.enrolled.order(item.device, one.epoch, now)
+        answer = Answer(width, status, cls, confidence, int(unix_time), detail, order)
         sealed = seal.seal_down(one.keys, octet0(Kind.REPLY, one.epoch), item.counter, answer.emit())
         return _verdict(item, verdict, sealed)
 

@@ -36,7 +36,7 @@ class Receiver:
 
     accepted: fragments that passed; rejected: {reason: frames}.
     answer: after ANSWER, (next width index, status, class, confidence in 1/65535, Unix time in s or None,
-    detail).
+    detail). order: in it, the key epoch to go on with, 0: none.
     custody: after CUSTODY, its status: 0 committed, 1 already, 2 full, 3 revoked.
     recovery: what reads recoverable fragments, if the device has it (`firmware.recovery`).
     """
@@ -63,7 +63,7 @@ class Receiver:
         self.accepted = 0
         self.rejected = {}
         self.answer = None
-        self.custody = 0
+        self.order = self.custody = 0
 
     def expect(self, counter):
         """Act on the answer to `counter` from now on, 0: to none. What another has collected is given up."""
@@ -77,6 +77,12 @@ class Receiver:
         if counter:
             self._newest = counter
             self._oldest = self._oldest or counter
+
+    def rekey(self, epoch, key, encrypt):
+        """Go on in another key epoch."""
+        self._octet0 = 0x50 | (epoch & 3) << 2
+        self._key = key
+        self._encrypt = encrypt
 
     def reject(self, reason):
         """Count a refused frame. Links call it too, for what is no frame at all."""
@@ -218,13 +224,20 @@ class Receiver:
                 return self.reject("bad-answer")
             unix_time = unpack_from(">I", payload, start)[0]
             start += 4
+        order = 0
+        if flags & 2:
+            if end < start + 4:
+                return self.reject("bad-answer")
+            order = unpack_from(">I", payload, start)[0]
+            start += 4
         try:
             detail = str(payload[start:end], "utf-8")
         except UnicodeError:
             return self.reject("bad-answer")
-        if flags > 1 or packed & 15 > 2:
+        if flags > 3 or packed & 15 > 2:
             return self.reject("bad-answer")
         self.answer = packed >> 4, packed & 15, cls, confidence, unix_time, detail
+        self.order = order
         self._answered = self._awaited
         self._awaited = 0
         return ANSWER

@@ -1,6 +1,7 @@
 """Makes an agent of the files of a device. Used at start, then dropped with all that only it needs."""
 
 import gc
+import os
 import sys
 
 _SCRATCH = 1357 + 1232 + 125  # receiver, largest message, frame: see `_messages`
@@ -29,8 +30,14 @@ def _load(root):
     from firmware.keys import derive
 
     settings = load(root + "device.json")
-    keys = derive(settings.pop("root"), settings["eui64"], settings["epoch"], settings["site"])
-    forget("config", "keys", "hkdf")
+    secret, eui64, site = settings.pop("root"), settings["eui64"], settings["site"]
+    if "epoch.a" in os.listdir(root) or "epoch.b" in os.listdir(root):
+        from firmware.rotation import newest
+
+        settings["epoch"] = newest(root, secret, settings["epoch"])
+    settings["identity"] = [secret, eui64, site, root, settings["epoch"], 0]
+    keys = derive(secret, eui64, settings["epoch"], site)
+    forget("config", "keys", "hkdf", "rotation")
     return settings, keys
 
 
@@ -126,6 +133,7 @@ def _storage(settings, root):
     port.connect(settings["wifi"])
     log, write = port.open_log(root + settings["log"]) if settings["log"] else (sys.stdout, sys.stdout.write)
     counters = Counter(root, port.flush)
+    settings["flush"] = port.flush
     Counter.__init__ = None
     forget("ports.unix", "ports.esp32", "ports.rp2", "ports.wlan", "ports.littlefs", "ports")
     return log, write, counters

@@ -2,11 +2,12 @@
 
 ```
 answer (plaintext)                                  custody ack (UDP payload, exactly 14 bytes)
-0  1  flags: bit 0 = Unix time present              0  1  octet 0, kind 1
+0  1  flags: bits 0, 1 = Unix time, epoch present   0  1  octet 0, kind 1
 1  1  next width index (4 bits) | status (4 bits)   1  4  counter
 2  2  class                                         5  1  status
 4  2  confidence, in 1/65535                        6  8  MAC
 6  4  Unix time in s, when flags bit 0
+.. 4  key epoch to go on with, when flags bit 1
 .. .. detail, UTF-8
 ```
 
@@ -27,6 +28,7 @@ FULL_CONFIDENCE = 65535
 _ANSWER = struct.Struct(">BBHH")
 _CUSTODY = struct.Struct(">BIB8s")
 _HAS_TIME = 1
+_HAS_EPOCH = 2
 
 
 class Status(IntEnum):
@@ -56,6 +58,7 @@ class Answer:
         cls: class index, 0..65535.
         confidence: in 1/65535; `probability` is the same as a fraction.
         unix_time: seconds, or None.
+        next_epoch: the full key epoch the device is to go on with, 0..2**32-1, or None: as it is.
         detail: text for people or applications, at most 1024 bytes of UTF-8.
     """
 
@@ -65,6 +68,7 @@ class Answer:
     confidence: int = 0
     unix_time: int | None = None
     detail: str = ""
+    next_epoch: int | None = None
 
     def __post_init__(self) -> None:
         fits = (
@@ -73,6 +77,7 @@ class Answer:
             and isinstance(self.confidence, int)
             and 0 <= self.confidence <= FULL_CONFIDENCE
             and (self.unix_time is None or 0 <= self.unix_time <= 0xFFFF_FFFF)
+            and (self.next_epoch is None or 0 <= self.next_epoch <= 0xFFFF_FFFF)
             and len(self.detail.encode("utf-8")) <= MAX_DETAIL
         )
         if not fits:
@@ -87,12 +92,13 @@ class Answer:
         return self.confidence / FULL_CONFIDENCE
 
     def emit(self) -> bytes:
-        timed = self.unix_time is not None
-        head = _ANSWER.pack(
-            _HAS_TIME if timed else 0, self.next_width << 4 | self.status, self.cls, self.confidence
-        )
-        time = b"" if self.unix_time is None else self.unix_time.to_bytes(4, "big")
-        return head + time + self.detail.encode("utf-8")
+        flags, numbers = 0, b""
+        for flag, number in ((_HAS_TIME, self.unix_time), (_HAS_EPOCH, self.next_epoch)):
+            if number is not None:
+                flags |= flag
+                numbers += number.to_bytes(4, "big")
+        head = _ANSWER.pack(flags, self.next_width << 4 | self.status, self.cls, self.confidence)
+        return head + numbers + self.detail.encode("utf-8")
 
     @classmethod
     def parse(cls, data: bytes) -> "Answer":
@@ -104,20 +110,23 @@ class Answer:
         if len(data) < _ANSWER.size:
             raise WireError("truncated", f"an answer has {len(data)} bytes, expected at least {_ANSWER.size}")
         flags, packed, klass, confidence = _ANSWER.unpack_from(data)
-        if flags & ~_HAS_TIME:
-            raise WireError("reserved-bit", f"an answer has flags {flags:#04x}, expected 0 or 1")
+        if flags & ~(_HAS_TIME | _HAS_EPOCH):
+            raise WireError("reserved-bit", f"an answer has flags {flags:#04x}, expected 0..3")
         if packed & 15 > max(Status):
             raise WireError(
                 "unknown-status", f"an answer has status {packed & 15}, expected 0..{max(Status)}"
             )
-        unix_time = None
         at = _ANSWER.size
-        if flags & _HAS_TIME:
+        numbers: list[int | None] = []
+        for flag, name in ((_HAS_TIME, "a time"), (_HAS_EPOCH, "an epoch")):
+            if not flags & flag:
+                numbers.append(None)
+                continue
             if len(data) < at + 4:
                 raise WireError(
-                    "truncated", f"an answer with a time has {len(data)} bytes, expected {at + 4}"
+                    "truncated", f"an answer with {name} has {len(data)} bytes, expected {at + 4}"
                 )
-            unix_time = int.from_bytes(data[at : at + 4], "big")
+            numbers.append(int.from_bytes(data[at : at + 4], "big"))
             at += 4
         if len(data) - at > MAX_DETAIL:
             raise WireError(
@@ -127,7 +136,8 @@ class Answer:
             detail = data[at:].decode("utf-8")
         except UnicodeDecodeError as error:
             raise WireError("bad-utf8", f"an answer's detail is not UTF-8: {error.reason}") from None
-        return cls(packed >> 4, packed & 15, klass, confidence, unix_time, detail)
+        unix_time, next_epoch = numbers
+        return cls(packed >> 4, packed & 15, klass, confidence, unix_time, detail, next_epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ def check_answer(case):
     assert [receiver.on_frame(data) for data in frames_of(addresses, 9, slices)][-1] == ANSWER
     names = ("next_width", "status", "cls", "confidence", "unix_time", "detail")
     assert receiver.answer == tuple([case[name] for name in names])
+    assert receiver.order == case.get("next_epoch", 0)
 
 
 def report_of(case):

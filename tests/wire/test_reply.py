@@ -17,6 +17,7 @@ answers = st.builds(
     cls=st.integers(0, 65535),
     confidence=st.integers(0, 65535),
     unix_time=st.none() | st.integers(0, 2**32 - 1),
+    next_epoch=st.none() | st.integers(0, 2**32 - 1),
     detail=st.text(max_size=80),
 )
 
@@ -47,7 +48,9 @@ def test_parse_inverts_emit(answer: Answer) -> None:
         ("", "truncated"),
         ("0020000900", "truncated"),
         ("01200009ffff000000", "truncated"),
-        ("02200009ffff", "reserved-bit"),
+        ("02200009ffff000000", "truncated"),
+        ("03200009ffff0000000000", "truncated"),
+        ("04200009ffff", "reserved-bit"),
         ("00230009ffff", "unknown-status"),
         ("00200009ffff" + "ff", "bad-utf8"),
         ("00200009ffff" + "c3", "bad-utf8"),
@@ -82,6 +85,7 @@ def test_any_bytes_are_an_answer_or_a_named_refusal(data: bytes) -> None:
         {"next_width": 0, "confidence": 0.5},
         {"next_width": 0, "confidence": 65536},
         {"next_width": 0, "unix_time": 2**32},
+        {"next_width": 0, "next_epoch": -1},
         {"next_width": 0, "detail": "é" * 513},
     ],
 )
