@@ -35,6 +35,7 @@ def create_app(service: Service) -> FastAPI:
     async def status() -> dict[str, Any]:
         """How the gateway is."""
         receiver, uplink, outbox = service.receiver, service.uplink, service.outbox
+        signer = service.enrolment.gate.trusted
         age, hours = outbox.age(), outbox.hours_left()
         return {
             "version": __version__,
@@ -44,6 +45,11 @@ def create_app(service: Service) -> FastAPI:
             "legs": [leg._asdict() for leg in service.link.legs()],
             "uptime_s": round(service.uptime, 3),
             "devices": len(receiver.peers),
+            "registry": {
+                "version": service.enrolment.registry.version,
+                "signed_by": signer.id if signer is not None else None,
+                "problem": service.enrolment.problem,
+            },
             "fragments": {"accepted": receiver.fragments, "rejected": service.rejected()},
             "messages": receiver.messages,
             "memory": {"used": receiver.memory_used, "bound": receiver.memory_bound},
@@ -142,6 +148,8 @@ def _device(service: Service, eui: bytes, peer: Peer, now: float) -> dict[str, A
         "revoked": peer.device.revoked,
         "trust": round(service.trust.level(eui), 4),
         "standing": "revoked" if peer.device.revoked else service.receiver.standing(eui, now).value,
+        "epochs": sorted(peer.device.epochs),
+        "epoch_heard": service.receiver.epochs.newest(eui),
         "messages": peer.messages,
         "fragments": peer.fragments,
         "rejected": peer.rejected,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from provisioning import boards_cli, linux
+from provisioning import boards_cli, fleet_cli, linux
 from provisioning.errors import ProvisionError
 from slimwire import output
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 _WIFI_KEY = "SLIMWIRE_WIFI_KEY"
 
 boards_cli.register(app)
+fleet_cli.register(app)
 linux.register(app)
 
 

@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from models.bundle import Bundle
 from provisioning import vault as vaults
 from provisioning.errors import ProvisionError
 from provisioning.secret import Secret
-from provisioning.vault import Vault
+from provisioning.vault import Vault, VaultSecretError
 from security.errors import RegistryError
 from security.keys import EdgeKeys, GatewayKeys, derive_edge, derive_gateway, new_root
 from security.registry import Device, EdgeRegistry, GatewayRegistry
@@ -128,7 +128,8 @@ class Site:
                 whatever it is.
             gateway: the gateway's EUI-64, likewise; None: whatever it is, or a random local one.
             create: whether to make a missing directory; without, such a site is only thought of.
-            secret: what opens the site's vault; needed where `has_vault` says so.
+            secret: what opens the site's vault; needed where `has_vault` says so, but to look (`create`
+                False): what is published says who is enrolled.
 
         Raises:
             ProvisionError: the directory is another site's, half of it is missing, or it cannot be used.
@@ -137,9 +138,9 @@ class Site:
         lock = _lock(directory) if create or directory.exists() else None
         vault = None
         try:
-            if has_vault(directory):
+            if has_vault(directory) and (create or secret is not None):
                 if secret is None:
-                    raise ProvisionError(
+                    raise VaultSecretError(
                         f"the site {directory} has a fleet vault, and nothing to open it with was given",
                         remedy="give its passphrase or key file: see `slimwire provision vault --help`",
                     )
@@ -157,8 +158,8 @@ class Site:
     def _load(cls, directory: Path, name: str | None, gateway: bytes | None, vault: Vault | None) -> "Site":
         ours, edge = directory / GATEWAY_FILE, directory / EDGE_FILE
         if vault is not None:
-            site = cls(directory, *_recall(vault), vault)
-            site._publish_missed()
+            site = cls(directory, *recall(vault), vault)
+            site.publish_missed()
         elif ours.exists() != edge.exists():
             missing, there = (ours, edge) if edge.exists() else (edge, ours)
             raise ProvisionError(
@@ -186,8 +187,13 @@ class Site:
             )
         return site
 
-    def new_identity(self, eui: bytes, options: DeviceOptions | None = None) -> dict[str, Any]:
+    def new_identity(
+        self, eui: bytes, options: DeviceOptions | None = None, *, take_back: bool = False
+    ) -> dict[str, Any]:
         """Settings with a new root secret for a device, `device.json` as an object. Enrols nothing yet.
+
+        Args:
+            eui: EUI-64. options: the rest of its settings. take_back: whether it may be a revoked one.
 
         Raises:
             ProvisionError: the EUI-64 cannot be a device's, or the device is revoked.
@@ -201,7 +207,7 @@ class Site:
             raise ProvisionError(
                 f"{eui.hex()} is the gateway's own EUI-64", remedy="give the device another: --eui64"
             )
-        if eui in self.gateway.devices and self.gateway.devices[eui].revoked:
+        if eui in self.gateway.devices and self.gateway.devices[eui].revoked and not take_back:
             raise ProvisionError(
                 f"{eui.hex()} is revoked",
                 remedy=f"take it back first, under a new root: slimwire provision re-enrol {eui.hex()}",
@@ -259,8 +265,8 @@ class Site:
             self.gateway.version, self.edge.version = versions
             raise
         try:
-            self._publish()
-        except RegistryError:
+            self.publish()
+        except (RegistryError, ProvisionError):
             if self.vault is None:
                 self._take_back(devices, versions)
             raise
@@ -309,16 +315,18 @@ class Site:
         floor = int(restored["epoch"]) if restored else 0
         return max(floor, max(known) + 1 if known else 0)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         """Write both files, the gateway's first: it must know an epoch before the edge server orders it."""
         gateway, edge = self.directory / GATEWAY_FILE, self.directory / EDGE_FILE
         if self.vault is None:
+            if has_vault(self.directory):
+                raise ProvisionError(f"the site {self.directory} was opened to look at it, not to change it")
             _keep_secret(self.directory / SIGNING_FILE, self.signer.seed.hex())
         _keep_text(self.directory / PUBLIC_FILE, self.signer.public.raw.hex() + "\n")
         self.gateway.save(gateway, self.signer)
         self.edge.save(edge, self.signer)
 
-    def _publish_missed(self) -> None:
+    def publish_missed(self) -> None:
         """Write the files anew where they are missing, older than the vault, or somebody else's."""
         try:
             versions = {
@@ -335,7 +343,7 @@ class Site:
                 remedy="restore it as what it is, a backup: slimwire provision restore",
             )
         if versions != {newest}:
-            self._publish()
+            self.publish()
 
 
 class Change:
@@ -353,15 +361,15 @@ class Change:
         keys = {e: derive_gateway(root, eui, e, site.gateway.site) for e, root in roots.items()}
         site.gateway.devices[eui] = Device(eui, name, keys)
 
-    def add_epoch(self, eui: bytes, root: bytes, epoch: int, keep_from: int) -> None:
-        """Add an epoch's keys, of the same root; epochs below `keep_from` go."""
+    def add_epoch(self, eui: bytes, root: bytes, epoch: int, kept: Collection[int]) -> None:
+        """Add an epoch's keys, of the same root; of the older epochs only those `kept` stay."""
         site = self._site
         edge, gateway = site.edge.devices[eui], site.gateway.devices[eui]
-        old = {e: k for e, k in edge.epochs.items() if e >= keep_from}
-        site.edge.devices[eui] = replace(edge, epochs={**old, epoch: derive_edge(root, eui, epoch)})
+        opened = {e: keys for e, keys in edge.epochs.items() if e in kept}
+        site.edge.devices[eui] = replace(edge, epochs={**opened, epoch: derive_edge(root, eui, epoch)})
+        checked = {e: keys for e, keys in gateway.epochs.items() if e in kept}
         fresh = derive_gateway(root, eui, epoch, site.gateway.site)
-        kept = {e: k for e, k in gateway.epochs.items() if e >= keep_from}
-        site.gateway.devices[eui] = replace(gateway, epochs={**kept, epoch: fresh})
+        site.gateway.devices[eui] = replace(gateway, epochs={**checked, epoch: fresh})
 
     def revoke(self, eui: bytes) -> None:
         """Refuse a device from the next frame on."""
@@ -480,7 +488,7 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _recall(vault: Vault) -> tuple[GatewayRegistry, EdgeRegistry, SigningKey]:
+def recall(vault: Vault) -> tuple[GatewayRegistry, EdgeRegistry, SigningKey]:
     """What a vault says of its site."""
     signing, gateway, edge = (vault.get("site", name) for name in ("signing", "gateway", "edge"))
     if not signing or not gateway or not edge:
@@ -534,6 +542,16 @@ def _keep_text(path: Path, text: str, mode: int = 0o644) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ProvisionError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a site's directory, made if missing, for one writer at a time."""
+    handle = _lock(directory)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _lock(directory: Path) -> int:

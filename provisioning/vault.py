@@ -52,6 +52,14 @@ CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), sealed BLOB);
 class VaultError(ProvisionError):
     """A vault cannot be opened, read or written; says which and what to do, never what is in it."""
 
+    exit_code = 11
+
+
+class VaultSecretError(VaultError):
+    """A vault does not open with this passphrase or key file."""
+
+    exit_code = 12
+
 
 class Vault:
     """An open vault. Use as `with Vault.open(path, secret) as vault:`.
@@ -291,7 +299,7 @@ def _unwrap(path: Path, header: tuple[Any, ...], secret: Secret) -> bytes:
             sealed[:_NONCE], sealed[_NONCE:], _header_data(identifier, salt, cost)
         )
     except (InvalidTag, ValueError):
-        raise VaultError(
+        raise VaultSecretError(
             f"{secret.origin} does not open the vault {path}",
             expected="the passphrase or key file it was made with",
             remedy="try again; nothing was changed. Without it the vault cannot be opened by anybody",
