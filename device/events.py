@@ -42,6 +42,8 @@ def describe(event: dict[str, Any]) -> str:
         return f"message {event['c']}: no answer"
     if kind == "skipped":
         return f"a sample was skipped: {event['why']}"
+    if kind == "epoch":
+        return f"key epoch {event['epoch']}" + (" is kept" if event.get("kept") else "")
     if kind == "rx":
         refused = sum(event["rejected"].values())
         return (

@@ -24,6 +24,8 @@ from slimwire.systemd import Staged, hidden_program, unwritable
 SETTINGS = "device.json"
 HEAD = "head.bin"
 COUNTERS = ("counter.a", "counter.b")
+#: Slots of a later key epoch, where the device was ordered to one.
+EPOCHS = ("epoch.a", "epoch.b")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Device:
         return cls(settings, {name: data for name, data in files.items() if name not in _LEFT})
 
 
+#: What a device writes of its identity, and all that is the identity's.
+_STATE = (*COUNTERS, *EPOCHS)
+_OF_IDENTITY = (SETTINGS, *_STATE)
 #: Files of a device's directory that are not the device's.
 _LEFT = ("log.jsonl",)
 
@@ -123,7 +128,7 @@ def install(directory: Path, staged: Staged, *, start: bool = True, dry_run: boo
                 staged.remove(identity)
             for path, data in places.items():
                 staged.write(path, data, 0o644 if path == unit else 0o600)
-        for name in (SETTINGS, *COUNTERS):
+        for name in _OF_IDENTITY:
             staged.remove(directory / name)
     staged.systemctl("daemon-reload")
     if start:

@@ -106,16 +106,21 @@ def _assemble(job: Job, on_line: Callable[[str], None]) -> tuple[Any, Any]:
     setup = importlib.import_module("firmware.setup")
     firmware_error: type[Exception] = importlib.import_module("firmware.errors").SettingsError
     importlib.import_module("firmware.rans").encode_into = encode_into  # type: ignore[attr-defined]
-    storage, source = setup._storage, setup._source
+    read, storage, source = setup._load, setup._storage, setup._source
 
-    def load(_root: str) -> tuple[Any, Any]:
+    def load(root: str) -> tuple[Any, Any]:
+        """The firmware's own `_load`, with the settings read from where they are here."""
         config = importlib.import_module("firmware.config")
-        settings = config.load(str(job.config))
-        if job.source is not None:
-            settings["source"] = {"order": "", **job.source}
-        keys = importlib.import_module("firmware.keys")
-        derived = keys.derive(settings.pop("root"), settings["eui64"], settings["epoch"], settings["site"])
-        return settings, derived
+        parse = config.load
+
+        def load_settings(_path: str) -> Any:
+            settings = parse(str(job.config))
+            if job.source is not None:
+                settings["source"] = {"order": "", **job.source}
+            return settings
+
+        config.load = load_settings  # type: ignore[attr-defined]
+        return read(root)  # type: ignore[no-any-return]
 
     def open_storage(settings: dict[str, Any], root: str) -> tuple[Any, Any, Any]:
         log, write, counters = storage(settings, root)
