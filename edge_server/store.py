@@ -128,6 +128,10 @@ class Store:
         """Answers kept now, all devices."""
         return int(self._db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
 
+    def stored_counters(self) -> int:
+        """Counters answered ever, all devices."""
+        return sum(len(intervals) for intervals in self._used.values())
+
     def _open(self, path: str) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")

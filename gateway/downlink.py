@@ -11,7 +11,7 @@ goes by RFC 4944. RFRAG-ACKs of the gateway's own go out before anything else: s
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.links.base import Link
@@ -43,7 +43,7 @@ class DownlinkLimits:
     gap: float = 0.002
     #: Answers waiting at most; beyond, the oldest is dropped as `downlink-full`.
     queue: int = 1024
-    #: How long an RFRAG-ACK is waited for.
+    #: How long an RFRAG-ACK is waited for at first; twice as long after each silence, up to eight times.
     ack_wait: float = 0.25
     #: Answers under way in recoverable fragments at most; others go by RFC 4944.
     exchanges: int = 64
@@ -186,7 +186,7 @@ class Downlink:
         self._link = link
         self._limits = limits
         self._counters = counters
-        self._queue: deque[tuple[bytes, Reply]] = deque()
+        self._queue: deque[tuple[bytes, Reply] | Callable[[], None]] = deque()
         self._acks: deque[MacFrame] = deque(maxlen=limits.acks)
         self._custody: deque[tuple[bytes, Ack]] = deque()
         #: Until when a device's receiver is given time for the last frame; loop time, s.
@@ -207,10 +207,18 @@ class Downlink:
 
     def put(self, gateway: bytes, reply: Reply) -> None:
         """Queue a reply of the gateway with this EUI-64."""
-        if len(self._queue) >= self._limits.queue:
-            self._queue.popleft()
+        while len(self._queue) >= self._limits.queue:
+            oldest = self._queue.popleft()
+            if callable(oldest):
+                oldest()
+                continue
             self._counters[Reason.DOWNLINK_FULL] += 1
         self._queue.append((gateway, reply))
+        self._wake.set()
+
+    def then(self, action: Callable[[], None]) -> None:
+        """Do this when every reply queued until now has gone out, or was given up."""
+        self._queue.append(action)
         self._wake.set()
 
     def promise(self, gateway: bytes, ack: Ack) -> None:
@@ -246,7 +254,11 @@ class Downlink:
             if exchange is not None and exchange.due <= now:
                 await self._go_on(exchange)
             elif self._queue:
-                await self._begin(*self._queue.popleft())
+                following = self._queue.popleft()
+                if callable(following):
+                    following()
+                else:
+                    await self._begin(*following)
             else:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), exchange.due - now if exchange else None)
@@ -290,7 +302,9 @@ class Downlink:
             )
             await self._send_frame(frame.emit(), reply.device)
         if exchange.waiting:  # else an RFRAG-ACK was there already
-            exchange.due = asyncio.get_running_loop().time() + self._limits.ack_wait
+            exchange.due = (
+                asyncio.get_running_loop().time() + self._limits.ack_wait * exchange.sender.patience
+            )
 
     async def _send_plain(self, frames: list[bytes], device: bytes) -> None:
         for frame in frames:

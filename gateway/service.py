@@ -20,6 +20,7 @@ from gateway.errors import GatewayError
 from gateway.journal import Journal
 from gateway.links.base import Link, Received
 from gateway.outbox import Message, Offered, Outbox, OutboxError, OutboxLimits, Store
+from gateway.parking import Parked, Parking
 from gateway.reasons import Reason
 from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Used, Verified
 from gateway.settings import Settings
@@ -114,7 +115,9 @@ class Service:
         )
         self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.journal = Journal()
+        #: Of devices heard since the start.
         self._pans: dict[bytes, int] = {}
+        self._parked = Parking()
         #: The last answers by device, epoch and counter: whoever missed one gets it again.
         self._answers: OrderedDict[tuple[bytes, int, int], bytes] = OrderedDict()
         self._receiving: asyncio.Task[None] | None = None
@@ -186,10 +189,18 @@ class Service:
                         self.downlink.on_hint(event.device, event.tag, event.bitmap)
             await asyncio.sleep(0)
 
+    def _heard(self, device: bytes, pan: int | None, received: Received) -> None:
+        """A device authenticated itself: replies go where it was heard."""
+        self.link.learn(device, received.origin)
+        new = device not in self._pans
+        self._pans[device] = _BROADCAST_PAN if pan is None else pan
+        if new:
+            for parked in self._parked.take(device):
+                self._answer(device, *parked)
+
     def _on_message(self, message: Accepted, received: Received) -> None:
         device = message.device
-        self.link.learn(device, received.origin)
-        self._pans[device] = _BROADCAST_PAN if message.pan is None else message.pan
+        self._heard(device, message.pan, received)
         self.journal.add(device, message.epoch, message.counter, message.sealed, retry=message.retry)
         standing = self.receiver.standing(device, received.at)
         offered = Offered(
@@ -220,8 +231,7 @@ class Service:
                 self._promise(device, offered.epoch, offered.counter, result)
 
     def _on_repeated(self, event: Used, received: Received) -> None:
-        self.link.learn(event.device, received.origin)
-        self._pans[event.device] = _BROADCAST_PAN if event.pan is None else event.pan
+        self._heard(event.device, event.pan, received)
         self._on_used(event.device, event.epoch, event.counter)
 
     def _on_used(self, device: bytes, epoch: int, counter: int) -> None:
@@ -242,10 +252,16 @@ class Service:
 
     def _answer(self, device: bytes, epoch: int, counter: int, sealed: bytes) -> None:
         keys = self._keys(device, epoch)
-        if keys is not None:
-            pan, peer = self._pans.get(device, _BROADCAST_PAN), self.receiver.peers[device]
-            reply = Reply(device, epoch, counter, sealed, pan, keys.frag_dn, recoverable=peer.recovers)
-            self.downlink.put(self.receiver.gateway, reply)
+        if keys is None:
+            return
+        pan, peer = self._pans.get(device), self.receiver.peers[device]
+        if pan is None:  # not heard since the start: nobody knows where it is
+            gave_way = self._parked.put(device, Parked(epoch, counter, sealed))
+            if gave_way:
+                self.counters[Reason.DOWNLINK_UNROUTABLE] += gave_way
+            return
+        reply = Reply(device, epoch, counter, sealed, pan, keys.frag_dn, recoverable=peer.recovers)
+        self.downlink.put(self.receiver.gateway, reply)
 
     def _keys(self, device: bytes, epoch: int) -> GatewayKeys | None:
         """Those of an enrolled device and its epoch."""
@@ -275,7 +291,10 @@ class Service:
         while len(self._answers) > _ANSWERS:
             self._answers.popitem(last=False)
         rows = kept_trust.rows_of(self.trust, observed, self.outbox.clock())
-        self.outbox.take([message for message, _ in taken], rows)
+        messages = [message for message, _ in taken]
+        self.outbox.settle(messages)
+        # Whoever is killed before the answers are out finds the messages again, and with them the answers.
+        self.downlink.then(lambda: self.outbox.take(messages, rows))
 
     async def _tick(self) -> None:
         last, told = self.rejected(), time.monotonic()

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from lab.experiments.attack.cli import attack, attacks
 from lab.experiments.frontier.cli import frontier
+from lab.experiments.kill.cli import kill
 from lab.experiments.recovery.cli import recovery
 from lab.experiments.width.cli import width
 from lab.sim import trace as traces
@@ -22,6 +23,7 @@ app.command("attacks")(attacks)
 app.command()(recovery)
 app.command()(frontier)
 app.command()(width)
+app.command()(kill)
 
 
 @app.callback()

@@ -132,6 +132,10 @@ class Outbox:
             self._wake.notify()
         return None
 
+    def settle(self, messages: Iterable[Message]) -> None:
+        """The edge server took these, and `take` follows: `page` gives them no more."""
+        self._leaving.update(message.id for message in messages)
+
     def take(self, messages: Iterable[Message], trust: Iterable[TrustRow] = ()) -> None:
         """The edge server took these: they leave, with what that did to the trust in their devices."""
         ids = [message.id for message in messages]
