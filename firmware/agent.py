@@ -42,8 +42,6 @@ class Agent:
         self._retries = settings["retries"]
         self._write = write
         self._frame = frame
-        self.identity = settings["identity"]  # root, EUI-64, site, directory, epoch, trial: firmware.rotation
-        self.flush = settings["flush"]
         self._sampling = None  # the task to interrupt when the answer is there
         self._under_way = self._custody = False  # a message; the gateway has it
         self._started = 0  # ticks of its first frame
@@ -155,7 +153,7 @@ class Agent:
         if not self._custody:  # else the gateway has it: the answer is late, the message is not lost
             self._took()
             self.log("lost", '"c":%d' % counter)
-            if self.identity[5] > 0:
+            if self._counters.identity[5] > 0:
                 self._turn(-1)
 
     async def _put(self, frame):
@@ -221,22 +219,14 @@ class Agent:
             ),
         )
         self._under_way = False
-        if self.identity[5] < 0:
-            self.identity[5] += 1
-        elif self._receiver.order or self.identity[5]:
+        if self._receiver.order or self._counters.identity[5]:
             self._turn(self._receiver.order)
         self._sampling.cancel()
 
     def _turn(self, order):
         try:
-            from firmware.rotation import forget, turn
+            from firmware.rotation import turn
 
-            turn(self, order)
-            forget()
+            turn(self, self._message, self._receiver, self._counters, order)
         except MemoryError:
             self._receiver.reject("no-memory")  # the order comes again
-
-    def rekey(self, epoch, up, down, seal, unseal):
-        """Seal and open under the keys of another epoch from now on; no message is under way."""
-        self._message.rekey(epoch, up, seal)
-        self._receiver.rekey(epoch, down, unseal)

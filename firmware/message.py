@@ -62,12 +62,6 @@ class Message:
         self.counter = self.frames = self._first = self._sequence = 0
         self.sealed = self._payload = None
 
-    def rekey(self, epoch, key, encrypt):
-        """Go on in another key epoch."""
-        self._octet0 = 0x40 | (epoch & 3) << 2
-        self._key = key
-        self._encrypt = encrypt
-
     def seal(self, counter, model_tag, width, report, length):
         """Seal the first `length` bytes of `body` under a counter never used before, and cut them into
         frames.

@@ -78,12 +78,6 @@ class Receiver:
             self._newest = counter
             self._oldest = self._oldest or counter
 
-    def rekey(self, epoch, key, encrypt):
-        """Go on in another key epoch."""
-        self._octet0 = 0x50 | (epoch & 3) << 2
-        self._key = key
-        self._encrypt = encrypt
-
     def reject(self, reason):
         """Count a refused frame. Links call it too, for what is no frame at all."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1

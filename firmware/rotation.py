@@ -39,22 +39,32 @@ def newest(directory, root, epoch):
     return epoch
 
 
-def turn(agent, order):
+def turn(agent, message, receiver, counters, order):
     """What an answer, or the lack of one, means for the epoch. order: the epoch ordered, 0: none; -1: the
     message was lost. Raises MemoryError before anything is changed.
     """
-    identity = agent.identity
+    try:
+        _turn(agent, message, receiver, counters, order)
+    finally:
+        _forget()
+
+
+def _turn(agent, message, receiver, counters, order):
+    identity = counters.identity
     root, eui64, site, directory, epoch, trial = identity
     if order < 0:
         order = trial - 1
         trial = -PAUSE
+    elif trial < 0:
+        identity[5] += 1
+        return
     else:
-        if trial > 0:
+        if trial:
             kept = "true"
             try:
                 with open(directory + "epoch." + "ab"[epoch & 1], "wb") as file:
                     file.write(slot(epoch, root))
-                    agent.flush(file)
+                    counters._flush(file)
             except OSError:
                 kept = "false"  # a restart begins with the old one, and is ordered again
             identity[5] = 0
@@ -70,12 +80,16 @@ def turn(agent, order):
     keys = derive(root, eui64, order, site)
     up, down = pad(keys[0]), pad(keys[1])
     seal, unseal = block_cipher(keys[2]), block_cipher(keys[3])
-    agent.rekey(order, up, down, seal, unseal)
-    identity[4:] = order, trial
+    # Nothing can fail from here on. No message is under way, and no reply is awaited.
+    bits = (order & 3) << 2
+    message._octet0, message._key, message._encrypt = 0x40 | bits, up, seal
+    receiver._octet0, receiver._key, receiver._encrypt = 0x50 | bits, down, unseal
+    identity[4] = order
+    identity[5] = trial
     agent.log("epoch", '"epoch":%d,"was":%d' % (order, epoch))
 
 
-def forget():
+def _forget():
     """Drop this module and what only it needs."""
     import firmware
 

@@ -133,7 +133,8 @@ def _storage(settings, root):
     port.connect(settings["wifi"])
     log, write = port.open_log(root + settings["log"]) if settings["log"] else (sys.stdout, sys.stdout.write)
     counters = Counter(root, port.flush)
-    settings["flush"] = port.flush
+    # For firmware.rotation: root secret, EUI-64, site, directory, epoch, trial.
+    counters.identity = settings.pop("identity")
     Counter.__init__ = None
     forget("ports.unix", "ports.esp32", "ports.rp2", "ports.wlan", "ports.littlefs", "ports")
     return log, write, counters
