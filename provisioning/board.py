@@ -25,6 +25,7 @@ from provisioning.errors import BoardError
 _NAMED = ("auto", "id:", "port:", "socket://", "rfc2217://")
 _QUICK_S = 40.0
 _COPY_S = 900.0
+_RESET_S = 0.25
 
 _PROBE = """
 import sys, os, json, time
@@ -315,8 +316,12 @@ class Board:
                 say(line.strip())
 
     def reset(self) -> None:
-        """Start the board anew, so that it runs what was installed."""
+        """Start the board anew, so that it runs what was installed; returns once it has begun to.
+
+        mpremote ends 100 ms before the board resets: what is said to it meanwhile would be lost.
+        """
         self._mpremote(["reset"], _QUICK_S)
+        time.sleep(_RESET_S)
 
     def _enter(self, code: str) -> list[str]:
         """Run code on a board whose state is not known: a ladder of ways into its raw REPL.
