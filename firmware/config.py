@@ -16,6 +16,9 @@ memory, "flash" reads it while it runs).
 A Wi-Fi device has `"link": {"type": "mqtt", "host": "192.168.1.2"}`, and there may be `port` (1883) and
 `password` (none; the user name is the EUI-64).
 
+A device that reaches a gateway's dongle by ESP-NOW has `"link": {"type": "espnow", "dongle": "a0b1c2d3e4f5",
+"channel": 6}`: the dongle's MAC address and the Wi-Fi channel it listens on.
+
 Used at start; then this module is dropped.
 """
 
@@ -52,7 +55,9 @@ def check(settings, path="device.json"):
             "use the firmware that belongs to it, or enrol the device anew",
         )
     link = Section(top.get("link"), path + " link")
-    mqtt = link.choice("type", ("zep", "mqtt")) == "mqtt"
+    kind = link.choice("type", ("zep", "mqtt", "espnow"))
+    mqtt = kind == "mqtt"
+    espnow = kind == "espnow"
     source = Section(top.get("source"), path + " source")
     if source.choice("type", SOURCES) == "file":
         source.text("path")
@@ -70,12 +75,13 @@ def check(settings, path="device.json"):
         "recovery": "off" if mqtt else top.choice("recovery", ("off", "lossy", "always"), "off"),
         "head": top.choice("head", ("ram", "flash", "auto"), "auto"),
         "link": {
-            "host": link.text("host"),
+            "host": link.text("host", "" if espnow else None),
+            "dongle": link.hex("dongle", 6) if espnow else b"",
             "port": link.number("port", 1, 65535, 1883 if mqtt else 17754),
             "type": link.get("type"),
             "password": link.text("password", ""),
             "bind": link.number("bind", 0, 65535, 0),
-            "channel": link.number("channel", 0, 255, 26),
+            "channel": link.number("channel", 1, 14) if espnow else link.number("channel", 0, 255, 26),
             "pan": link.number("pan", 0, 0xFFFE, 0x23F0),
             "gap_ms": link.number("gap_ms", 0, 1000, 2),
         },

@@ -102,6 +102,14 @@ def _mqtt(settings, eui64, site, longest):
 
 
 def _link(settings, eui64):
+    if settings["type"] == "espnow":
+        try:
+            from firmware.links.espnow import open_link
+        except ImportError as error:
+            from firmware.errors import refuse
+
+            refuse("link espnow: %s" % error, "an ESP32 board", "use another link")
+        return open_link(settings, eui64)
     from firmware.links.zep import ZepLink
 
     link = ZepLink(
