@@ -98,7 +98,8 @@ def refused(port: str) -> BoardError | None:
             return _busy(port)
         return BoardError(f"{port} cannot be opened: {error.strerror}", remedy=candidates(), fault="no-port")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as pyserial does: let go of when closed
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as pyserial does
+        fcntl.flock(handle, fcntl.LOCK_UN)
     except BlockingIOError:
         return _busy(port)
     except OSError:
@@ -202,4 +203,7 @@ def _open(port: str) -> Iterator[serial.Serial]:
             f"{port} went away: {error}", remedy="see that the cable sits well", fault="no-port"
         ) from error
     finally:
+        # Closing alone lets go only once no process that was started meanwhile has the handle any more.
+        with contextlib.suppress(OSError, serial.SerialException):
+            fcntl.flock(line.fileno(), fcntl.LOCK_UN)
         line.close()

@@ -122,8 +122,14 @@ try:
     veil(settings)
     said("settings", settings)
     from firmware.keys import derive
-    keys = derive(root, unhexlify(settings["eui64"]), settings["epoch"], settings["site"])
-    said("keys", hex(sha256(nonce + keys[0] + keys[1]).digest()))
+    epoch = settings["epoch"]
+    try:
+        from firmware.rotation import newest
+        epoch = newest("/", root, epoch)
+    except ImportError:
+        pass
+    keys = derive(root, unhexlify(settings["eui64"]), epoch, settings["site"])
+    said("keys", [epoch, hex(sha256(nonce + keys[0] + keys[1]).digest())])
 except Exception as error:
     said("trouble", repr(error))
 """
@@ -182,6 +188,7 @@ class Installed:
         headers: first four bytes of each .mpy file.
         counters: contents of its counter files.
         settings: `device.json` without its root secret, other secrets as digests; None: there is none.
+        epoch: the key epoch in which it sends, which a rotation may have led on from that of the settings.
         keys: digest of what it sends with, to compare with `key_check`; "": it has no identity.
         nonce: what the digests were made with.
     """
@@ -190,6 +197,7 @@ class Installed:
     headers: Mapping[str, bytes]
     counters: Sequence[bytes]
     settings: Mapping[str, Any] | None
+    epoch: int
     keys: str
     nonce: bytes
 
@@ -270,12 +278,14 @@ class Board:
             kind, value = json.loads(line)
             said.setdefault(kind, []).append(value)
         settings = said.get("settings")
+        epoch, keys = said.get("keys", [(0, "")])[0]
         return Installed(
             dict(said.get("file", [])),
             {name: bytes.fromhex(header) for name, header in said.get("mpy", [])},
             [bytes.fromhex(each) for each in said.get("counter", [])],
             settings[0] if settings else None,
-            said.get("keys", [""])[0],
+            epoch,
+            keys,
             nonce,
         )
 

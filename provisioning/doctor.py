@@ -206,7 +206,7 @@ def _keys(notes: _Notes, site: SiteFile, held: Installed, eui: bytes | None) -> 
         )
         notes.fault("identity", fault, "key-mismatch")
     else:
-        notes.well("identity", f"{name}: its keys are the registries', epoch {held.settings['epoch']}")
+        notes.well("identity", f"{name}: its keys are the registries', epoch {held.epoch}")
 
 
 def _gateway(notes: _Notes, site: SiteFile, now: Callable[[], float]) -> None:

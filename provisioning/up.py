@@ -37,6 +37,8 @@ _BLOCK = 4096
 _SETTINGS = "/" + SETTINGS_FILE
 _COUNTERS = tuple(f"/{name}" for name in COUNTER_FILES)
 _IDENTITY = (_SETTINGS, *_COUNTERS)
+#: What a rotation on the air wrote (`firmware/rotation.py`).
+_EPOCHS = ("/epoch.a", "/epoch.b")
 _BACK_S = 20.0
 
 
@@ -309,7 +311,7 @@ class Up:
                 * _BLOCK,
                 stale=tuple(path for path in held.files if path not in wanted),
                 trouble=trouble,
-                epoch=settings["epoch"] if trouble or held.settings is None else held.settings["epoch"],
+                epoch=settings["epoch"] if trouble else held.epoch,
             ),
             held,
         )
@@ -373,7 +375,7 @@ class Up:
         self._begin("files")
         self._check_room(info, target)
         board, main = self._board, payload.MAIN
-        removed = [main, *([_SETTINGS] if target.trouble else [])]
+        removed = [main, *([_SETTINGS, *_EPOCHS] if target.trouble else [])]
         board.clear(payload.FOLDER, sorted(target.wanted), removed)
         copied = [path for path in target.missing if path != main]
         self._copy({path: target.wanted[path] for path in copied})
@@ -540,7 +542,7 @@ def identity_trouble(held: Installed, device: Any) -> str:
         return "the board has none"
     if not any(_is_slot(content) for content in held.counters):
         return "its counters are lost"
-    keys = None if device is None else device.epochs.get(held.settings.get("epoch"))
+    keys = None if device is None else device.epochs.get(held.epoch)
     if keys is None:
         return "the registries do not have it"
     if held.keys != key_check(held.nonce, keys.frag_up, keys.frag_dn):

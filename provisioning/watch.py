@@ -66,9 +66,11 @@ class Gateway:
         return int(self._get("/v1/delivered?since=9999999999999")["seq"])
 
     def heard(self, device: str, epoch: int, since: int) -> int | None:
-        """The counter of the device's first message under this epoch after `since`; None: none yet."""
+        """The counter of the device's first message after `since` under this epoch or a later one, to which
+        it may have been ordered; None: none yet.
+        """
         for message in self._get(f"/v1/delivered?since={since}")["messages"]:
-            if (message["device"], message["epoch"]) == (device, epoch):
+            if message["device"] == device and message["epoch"] >= epoch:
                 return int(message["counter"])
         return None
 

@@ -44,7 +44,7 @@ def check(first, second, count: int) -> None:
     assert isinstance(second.exception, SomeFailedError)
     assert second.exception.exit_code == 9
     told = json.loads(second.stdout)
-    assert (told["done"], told["failed"]) == (count, 1)
+    assert (told["done"], told["failed"]) == (count, 1), [board.get("error") for board in told["boards"]]
     *good, bad = told["boards"]
     assert all(board["verified"] and not board["changed"] for board in good)
     assert bad["error"]["fault"] == "no-micropython"
