@@ -19,6 +19,7 @@ _AT = const(21)  # where a frame's MAC payload begins
 _FULL = const(0xFFFFFFFF)
 _MOST = const(6)  # bursts in a row that nothing follows; hints in a row that cannot be acted on
 _POLL_MS = const(10)
+_SETTLE = const(2)  # times _POLL_MS for others to be heard after the first acknowledgement
 _LOSSY = const(16)  # messages without a retry after which a link is a good one again
 _LACKING = const(64)  # messages by RFC 4944 to a gateway that seems to lack recovery
 
@@ -37,36 +38,38 @@ class Recovery:
         self._lossy = 0
         self._silent = 0  # messages in a row in which no RFRAG-ACK made sense; below 0: not tried for so many
         self._tag = -1  # of the message under way, 8 bits
-        self._hint = None  # the bitmap heard last
+        self._every = self._said = self._null = self._nonsense = 0  # of that message
 
     async def send(self, message, out, put, gap_ms, attempt):
         """Whether the message was sent with recovery; False: send it by RFC 4944.
 
-        out: where to make a frame; put: sends one; attempt: 0 the first time.
+        out: where to make a frame; put: sends one; attempt: 0 the first time. The first retry asks what is
+        there; a further one trusts no hint.
         """
         n = message.frames
         if attempt:
             self._lossy = _LOSSY
         elif self._lossy:
             self._lossy -= 1
-        if n < 2 or not (self._always or self._lossy):
+        if n < 2 or attempt > 1 or not (self._always or self._lossy):
             return False
         if self._silent < 0:
             self._silent += 1
             return False
         self._tag = tag = message.counter & 0xFF
-        self._hint = None
-        every = _FULL << 32 - n & _FULL
-        have = nonsense = null = 0
+        self._every = every = _FULL << 32 - n & _FULL
+        have = 0
         made_sense = False
         silence = 1 if attempt else 0  # a retry asks first
-        left = 4 * n + 8  # fragments that may yet be sent
-        while have != every and left > 0 and max(silence, nonsense) <= _MOST:
-            burst = [0] if null else [i for i in range(n) if not have << i & 0x80000000]
+        self._nonsense = self._null = 0
+        left = 3 * n + 4  # fragments that may yet be sent
+        while have != every and left > 0 and max(silence, self._nonsense) <= _MOST:
+            burst = [0] if self._null else [i for i in range(n) if not have << i & 0x80000000]
             if silence:
                 # Perhaps only the acknowledgement was lost; each further time less probably so.
                 burst = burst[: 1 << silence - 1]
             left -= len(burst)
+            self._said = self._null = 0
             for i in burst:
                 size = message.frame(i, out)
                 skip = _AT + (5 if i else 4)
@@ -77,31 +80,26 @@ class Recovery:
                 out[_AT : _AT + 6] = pack(">BBHH", 0xE8, tag, word, offset)
                 await put(out[: _AT + 6 + size - skip])
                 await asyncio.sleep(gap_ms / 1000)
-            null = 0
-            for _ in range(self._wait):
-                hint, self._hint = self._hint, None
-                if hint == 0:
-                    # It knows nothing of this message, or says so: fragment 0 again.
-                    nonsense += 1
-                    null, have = 1, 0
-                    break
-                if hint == _FULL:
-                    hint = every
-                if hint and hint & ~every:
-                    nonsense += 1
-                elif hint:
-                    made_sense = True
-                    silence = 0
-                    if hint != every:
-                        nonsense = 0
-                    if hint != have:
-                        have = hint
-                        break
+            wait = self._wait << min(silence, 3)  # silence may be a channel that is full
+            while wait:
+                wait -= 1
+                if self._said or self._null:
+                    wait = min(wait, _SETTLE)  # who else speaks is heard, too
                 await asyncio.sleep(_POLL_MS / 1000)
+            if self._said:
+                made_sense = True
+                silence = self._null = 0
+                have = self._said
+                if have != every:
+                    self._nonsense = 0
+            elif self._null:
+                # It knows nothing of this message, or says so: fragment 0 again.
+                self._nonsense += 1
+                have = 0
             else:
                 silence += 1
         self._silent = 0 if made_sense else self._silent + 1 if self._silent < 1 else -_LACKING
-        if left < 3 * n + 8:
+        if left < 2 * n + 4:
             self._lossy = _LOSSY
         return have == every
 
@@ -110,5 +108,13 @@ class Recovery:
         if len(frame) != _AT + 6 or frame[_AT] & 0xFE != 0xEA:
             return reason
         if frame[_AT + 1] == self._tag:
-            self._hint = unpack_from(">I", frame, _AT + 2)[0]
+            bitmap = unpack_from(">I", frame, _AT + 2)[0]
+            if bitmap == _FULL:
+                bitmap = self._every
+            if bitmap & ~self._every:
+                self._nonsense += 1
+            elif bitmap:
+                self._said |= bitmap
+            else:
+                self._null = 1
         return "hint"

@@ -21,7 +21,7 @@ from wire import eui64, ieee802154, lowpan
 from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.message import PORT, FirstSlice, FrameRooms, Kind, datagram_tag, octet0
-from wire.recovery_sender import Progress, RecoverySender
+from wire.recovery_sender import SETTLE, Progress, RecoverySender
 from wire.reply import CustodyStatus
 from wire.rfrag import Rfrag, RfragAck
 
@@ -161,15 +161,15 @@ class _Exchange:
     """An answer under way in recoverable fragments.
 
     Attributes:
-        waiting: whether an acknowledgement is awaited.
-        due: until when, or when the next burst is; loop time, s.
+        heard: whether something was heard since the last burst began, that makes sense.
+        due: when the next burst is; loop time, s.
     """
 
     gateway: bytes
     reply: Reply
     fragments: list[Rfrag]
     sender: RecoverySender
-    waiting: bool = False
+    heard: bool = False
     due: float = 0.0
 
 
@@ -204,6 +204,10 @@ class Downlink:
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._exchanges) + len(self._custody)
+
+    def adjust(self, limits: DownlinkLimits) -> None:
+        """Other bounds, from now on."""
+        self._limits = limits
 
     def put(self, gateway: bytes, reply: Reply) -> None:
         """Queue a reply of the gateway with this EUI-64."""
@@ -240,8 +244,9 @@ class Downlink:
         exchange = self._exchanges.get((device, tag))
         if exchange is None:
             self._counters[Reason.STRAY_ACK] += 1
-        elif exchange.sender.on_ack(bitmap):
-            exchange.waiting, exchange.due = False, 0.0
+        elif exchange.sender.on_ack(bitmap) and not exchange.heard:
+            exchange.heard = True
+            exchange.due = min(exchange.due, asyncio.get_running_loop().time() + SETTLE)
             self._wake.set()
 
     async def run(self) -> None:
@@ -284,8 +289,8 @@ class Downlink:
     async def _go_on(self, exchange: _Exchange) -> None:
         """The next burst, or the end of it."""
         gateway, reply = exchange.gateway, exchange.reply
-        if exchange.waiting:
-            exchange.sender.on_silence()
+        if exchange.due:
+            exchange.sender.settle()
         burst = exchange.sender.burst()
         if not burst:
             fell_back = exchange.sender.progress is Progress.FALLBACK
@@ -293,7 +298,7 @@ class Downlink:
             if fell_back:
                 await self._send_plain(reply_frames(gateway, reply, self._seq), reply.device)
             return
-        exchange.waiting, exchange.due = True, float("inf")
+        exchange.heard, exchange.due = False, float("inf")
         for sequence, ack_request in burst:
             fragment = exchange.fragments[sequence]
             fragment.ack_request = ack_request
@@ -301,10 +306,8 @@ class Downlink:
                 FrameKind.DATA, self._seq, reply.pan, reply.device, gateway, fragment.emit(), True, version=1
             )
             await self._send_frame(frame.emit(), reply.device)
-        if exchange.waiting:  # else an RFRAG-ACK was there already
-            exchange.due = (
-                asyncio.get_running_loop().time() + self._limits.ack_wait * exchange.sender.patience
-            )
+        wait = SETTLE if exchange.heard else self._limits.ack_wait * exchange.sender.patience
+        exchange.due = asyncio.get_running_loop().time() + wait
 
     async def _send_plain(self, frames: list[bytes], device: bytes) -> None:
         for frame in frames:

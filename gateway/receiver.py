@@ -145,7 +145,7 @@ class Peer:
     #: Whether its last message of several fragments was completed by a recoverable one.
     recovers: bool = False
     #: RFRAG-ACKs that nothing authenticated has asked for.
-    ration: AckRation = field(default_factory=AckRation)
+    ration: AckRation = field(default_factory=lambda: AckRation(burst=8.0, rate=4.0))
     #: Words about messages used before: whoever replays a recorded one gets few out of it.
     repeats: AckRation = field(default_factory=AckRation)
 

@@ -4,18 +4,22 @@
     ack         1 1 0 1 1 1 1 0 1 1      the next burst: 2 and 7, of which 7 asks
     no ack      ? ? ? ? ? ? ? ? ? ?      1, then 2, 4, 8 .. of those not acknowledged, the lowest first
 
-No clock and no frames: the caller sends each burst, and reports what it heard or that the time was up.
+No clock and no frames: the caller sends each `burst`, passes on what it hears (`on_ack`), and says when the
+time for that is over (`settle`). That time doubles with each silence (`patience`): silence may be a channel
+that is full. Once something was heard it is short (`SETTLE` s), yet not nothing: who else spoke is heard too.
 
 **Nothing that comes back is authenticated**, so it is a hint. An acknowledgement may make this end send too
 much or pause; only what the caller can verify (a custody ack, an answer) releases the datagram:
 
-- all ones: `DONE`, until an acknowledgement says otherwise. Whoever hears nothing better sends a `probe`.
-- a null bitmap (the other end knows nothing of the datagram, or says so): fragment 0 again, which restores
+- What several acknowledgements of one wait say is there is taken as there: a forged one that denies it makes
+  nothing go again. One that invents it costs the time until nothing authenticated has come.
+- All ones: `DONE`. Whoever hears nothing better begins anew, with a `probe`, and then without hints.
+- A null bitmap (the other end knows nothing of the datagram, or says so): fragment 0 again, which restores
   the other end's state if it had lost it. It never ends the datagram.
-- bits of fragments that were not sent: the other end contradicts itself; ignored.
+- Bits of fragments that were not sent: the other end contradicts itself; ignored.
 
 With too many of the last two, bursts that nothing follows, or retries, it is `FALLBACK`: the other end lacks
-this, or the hints cannot be used; the datagram goes by RFC 4944 (§7, backward compatibility).
+this, or the hints cannot be used; the datagram goes by RFC 4944.
 """
 
 from enum import Enum
@@ -41,8 +45,10 @@ class Next(NamedTuple):
 
 #: Bursts in a row that nothing follows; the last ones have up to 16 fragments.
 MAX_SILENCE = 6
-#: Hints in a row that cannot be acted on: null bitmaps, and bits of what was not sent.
+#: Waits in a row with a null bitmap only, and acknowledgements in a row of what was not sent.
 MAX_NONSENSE = 6
+#: s that others may yet be heard after the first acknowledgement.
+SETTLE = 0.02
 
 
 class RecoverySender:
@@ -54,7 +60,17 @@ class RecoverySender:
         probe: everything was sent before; begin by asking for the other end's state.
     """
 
-    __slots__ = ("_left", "_nonsense", "_null", "_sent", "_silence", "acknowledged", "fragments", "window")
+    __slots__ = (
+        "_heard",
+        "_left",
+        "_nonsense",
+        "_null",
+        "_sent",
+        "_silence",
+        "acknowledged",
+        "fragments",
+        "window",
+    )
 
     def __init__(self, fragments: int, window: int = SEQUENCES, *, probe: bool = False) -> None:
         if not 1 <= fragments <= SEQUENCES or not 1 <= window <= SEQUENCES:
@@ -66,9 +82,10 @@ class RecoverySender:
         self._sent = fragments if probe else 0  # fragments sent at least once: 0..sent-1
         self._silence = 1 if probe else 0
         self._nonsense = 0
+        self._heard = False  # since the last burst
         self._null = False
-        #: Fragments that may yet be sent: each of them four times on average, and some.
-        self._left = 4 * fragments + 8
+        #: Fragments that may yet be sent: each of them three times on average, and some.
+        self._left = 3 * fragments + 4
 
     @property
     def progress(self) -> Progress:
@@ -77,6 +94,11 @@ class RecoverySender:
             return Progress.DONE
         exhausted = self._left <= 0 or self._silence > MAX_SILENCE or self._nonsense > MAX_NONSENSE
         return Progress.FALLBACK if exhausted else Progress.UNDER_WAY
+
+    @property
+    def patience(self) -> int:
+        """How many times as long as the first time an acknowledgement is to be waited for: 1, 2, 4, 8."""
+        return 1 << min(self._silence, 3)
 
     def burst(self) -> list[Next]:
         """What to send now; the last of it asks for an acknowledgement. Empty unless `UNDER_WAY`."""
@@ -94,40 +116,38 @@ class RecoverySender:
             picked.extend(range(self._sent, fresh))
             self._sent = fresh
         self._left -= len(picked)
+        self._heard = self._null = False
         return [Next(sequence, sequence == picked[-1]) for sequence in picked]
 
     def on_ack(self, bitmap: int) -> bool:
-        """An RFRAG-ACK for this datagram came; whether it says anything new, so that the next burst is due.
+        """An RFRAG-ACK for this datagram came; whether it makes sense, so that the wait may soon be over.
 
         Args:
             bitmap: its 32 bits, sequence 0 the most significant.
         """
         if bitmap == NULL_BITMAP:
-            self._nonsense += 1
             self._null = True
-            self.acknowledged = 0
             return True
-        everything = (1 << self.fragments) - 1
-        said = everything if bitmap == FULL_BITMAP else _reversed(bitmap)
+        said = (1 << self.fragments) - 1 if bitmap == FULL_BITMAP else _reversed(bitmap)
         if said >> self._sent:
             self._nonsense += 1
             return False
-        self._silence = 0
-        self._null = False
-        if said != everything:
-            self._nonsense = 0
-        before, self.acknowledged = self.acknowledged, said
-        return said != before
+        self.acknowledged = said | (self.acknowledged if self._heard else 0)
+        self._heard = True
+        return True
 
-    def on_silence(self) -> None:
-        """Nothing was heard in the time that an acknowledgement may take."""
-        self._silence += 1
-        self._null = False
-
-    def probe(self) -> None:
-        """`DONE` was said, and yet nothing that is authenticated came: ask again, from fragment 0."""
-        self.acknowledged = 0
-        self._silence = 1
+    def settle(self) -> None:
+        """The wait after a burst is over."""
+        if self._heard:
+            self._silence = 0
+            self._null = False
+            if self.progress is not Progress.DONE:
+                self._nonsense = 0
+        elif self._null:
+            self._nonsense += 1
+            self.acknowledged = 0
+        else:
+            self._silence += 1
 
 
 def _reversed(bitmap: int) -> int:

@@ -255,7 +255,7 @@ class Air:
             self.hints = [int(text, 16) for text in step["hints"]]
 
     async def sleep(self, seconds):
-        if seconds and self.hints:
+        while seconds and self.hints:
             data = b"\x61\xdc\0" + bytes(18) + pack(">BBI", 0xEA, self.under_test._tag, self.hints.pop(0))
             assert self.under_test.fields(data, None, "truncated") == "hint"
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from lab.attacks.pass_through import PassThrough
 from lab.cli import app
 from lab.experiments.attack import compare as compare_module
-from lab.experiments.attack import run
+from lab.experiments.attack import live, run
 from lab.experiments.attack.air import Plan, Reception, Recording, simulate
 from lab.experiments.attack.attackers import ATTACKS
 from lab.experiments.attack.compare import compare, difference, wilson
@@ -42,6 +42,49 @@ def test_slimwire_holds(attack, loss):
     # A replay can stand in for a fragment that was lost: then one message more was answered.
     assert row["victim_trust_min"] >= row["victim_trust_control"] - 1e-9
     assert row["false_reject"] <= 0.001
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_slimwire_with_recovery_holds(attack):
+    """Datagrams really sent in recoverable fragments; the attacker forges hints to both ends."""
+    plan = Plan(devices=12, rate=0.5, seconds=20.0)
+    (row,) = run.run(plan, [attack], ["slimwire-recovery"]).rows
+    assert row["delivery"] >= 0.98 * row["delivery_control"] > 0.95
+    assert row["forged_accepted"] == 0
+    assert row["buffer_peak_bytes"] <= row["buffer_bound_bytes"]
+    assert row["victim_trust_min"] >= row["victim_trust_control"] - 1e-9
+    assert row["false_reject"] <= 0.001
+
+
+def test_forged_hints_reach_both_ends_of_datagrams_that_recover(monkeypatch):
+    """Or the attack would show nothing."""
+    aborts = 0
+    hear = live._Device.hear
+
+    def counting(device, frame):
+        nonlocal aborts
+        aborts += frame[21] == 0xEA and frame[23:27] == bytes(4)
+        hear(device, frame)
+
+    monkeypatch.setattr(live._Device, "hear", counting)
+    plan = Plan(devices=12, rate=0.5, seconds=20.0)
+    attacked, control = (
+        live.simulate(plan, ATTACKS["forged-control"], attacked=attacked) for attacked in (True, False)
+    )
+    assert any(reception.sent.forged for reception in attacked.receptions)
+    assert not any(reception.sent.forged for reception in control.receptions)
+    assert attacked.messages == control.messages
+    assert aborts > 50
+    kinds = {reception.sent.inner[0] for reception in attacked.receptions if not reception.sent.forged}
+    assert 0xE8 in kinds
+    (row,) = run.run(plan, ["forged-control"], ["slimwire-recovery"]).rows
+    assert row["rejected"]["stray-ack"] > 0
+    assert row["rejected"]["recovery-abort"] > 0
+
+
+def test_rows_that_send_again_are_not_compared_with_those_that_do_not():
+    result = run.run(SHORT, ["replay-old"], ["none-riot", "slimwire", "slimwire-recovery"])
+    assert [comparison.against for comparison in result.comparisons()] == ["none-riot"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +150,7 @@ def test_a_name_that_is_not_known_is_named():
 def test_all_is_what_the_table_has():
     assert names("all", DEFENCES, "defence") == [
         "none-riot", "none-contiki", "split-buffer", "paper", "link-mic", "link-mic-pairwise", "slimwire",
+        "slimwire-recovery",
     ]  # fmt: skip
     assert names("slimwire, split-buffer-large", DEFENCES, "defence") == ["split-buffer-large", "slimwire"]
 

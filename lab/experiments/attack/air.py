@@ -26,9 +26,9 @@ from lab.experiments.attack.radio import (
 from lab.sim.loss import GilbertElliott
 
 #: Sealed bytes of a message: 3 or 4 frames in Slimwire's format, 3 or more in any.
-_SEALED = (190, 349)
+SEALED = (190, 349)
 #: Devices fall silent this long before the end, so that what they began can finish, s.
-_QUIET = 5.0
+QUIET = 5.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Device:
         # The same messages at the same times in every format and under every attack.
         self._rng = random.Random(f"device {plan.seed} {member.number}")
         self._rate = plan.rate
-        self._last = plan.seconds - _QUIET
+        self._last = plan.seconds - QUIET
         self._counter = self._rng.randrange(1, 1 << 20)
         self._wait()
 
@@ -115,7 +115,7 @@ class _Device:
     def _message(self) -> None:
         if self._clock.now > self._last:
             return
-        message = Message(self._counter, self._rng.randbytes(self._rng.randint(*_SEALED)))
+        message = Message(self._counter, self._rng.randbytes(self._rng.randint(*SEALED)))
         self._counter += 1
         self.octets.append(message.octets)
         self._radio.send(

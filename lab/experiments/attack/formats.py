@@ -8,6 +8,7 @@ what protects its fragments:
 - `RunningHash`: each fragment carries the SHA-256, cut to 8 bytes, of the previous value and itself.
 - `Secured`: IEEE 802.15.4 level 6, ENC-MIC-64, under one key of the network or one for each pair.
 - `Manifest`: Slimwire's keyed chain.
+- `Recoverable`: the same slices in recoverable fragments (RFC 8931).
 
 A format also says what an attacker can make of it: `counterfeit` is a datagram as good as one can forge it
 without a key, `frame_of_stranger` a frame around any 6LoWPAN payload.
@@ -25,10 +26,12 @@ from gateway.downlink import FIRST_ROOM, SINGLE_ROOM, SLICE_ROOM
 from lab.experiments.attack.radio import Sent
 from security import chain
 from security.keys import GatewayKeys, derive_gateway
-from wire import eui64, frag, ieee802154, iphc
+from wire import eui64, frag, ieee802154, iphc, lowpan
+from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.ipv6 import UDP_OFFSET, udp_checksum
 from wire.message import PORT, Cut, Kind, datagram_tag, emit_header, header_length, octet0
+from wire.rfrag import Rfrag
 
 GATEWAY = bytes.fromhex("0200000000000001")
 SITE = "attack lab"
@@ -86,6 +89,10 @@ def _head(counter: int) -> bytes:
     return bytes([octet0(Kind.DATA, 0)]) + counter.to_bytes(4, "big")
 
 
+#: A fragment, or a whole datagram, in the terms of RFC 4944.
+Part = lowpan.First | lowpan.Next | lowpan.Unfragmented
+
+
 class Format(Protocol):
     """How messages travel."""
 
@@ -106,6 +113,9 @@ class Format(Protocol):
 
     def message_of(self, payload: bytes, slices: list[bytes]) -> bytes:
         """The message in a delivered UDP payload, which came in `slices`."""
+
+    def read(self, source: bytes, piece: bytes) -> Part:
+        """What an eavesdropper makes of a 6LoWPAN payload from `source`. Raises WireError."""
 
 
 def udp_pieces(
@@ -139,6 +149,10 @@ class _Open:
     def message_of(self, payload: bytes, slices: list[bytes]) -> bytes:
         """See `Format`."""
         return payload
+
+    def read(self, source: bytes, piece: bytes) -> Part:
+        """See `Format`."""
+        return lowpan.parse(piece, source, GATEWAY)
 
     def _cut(self, source: bytes, payload: bytes, tag: int) -> list[bytes]:
         return udp_pieces(source, payload, tag, FIRST_ROOM, self.step, self._room)
@@ -282,6 +296,10 @@ class Secured:
         """See `Format`."""
         return payload
 
+    def read(self, source: bytes, piece: bytes) -> Part:
+        """See `Format`: who guesses right sees through the encryption."""
+        return lowpan.parse(piece, source, GATEWAY)
+
     def key_of(self, member: Member) -> bytes:
         """What the gateway checks this member's frames with."""
         return member.link_key if self.pairwise else self._network_key
@@ -356,3 +374,50 @@ class Manifest(_Open):
 
     def _cut_as(self, source: bytes, payload: bytes, tag: int, cut: Cut) -> list[bytes]:
         return udp_pieces(source, payload, tag, cut.first, 8 * cut.step or self.step, self._room)
+
+
+class Recoverable(Manifest):
+    """Slimwire with selective recovery: the same slices as RFRAGs, and RFRAG-ACKs that come back."""
+
+    def __init__(self) -> None:
+        #: (size, tag, UDP payload octets of the first slice) of the last datagram heard, by source and tag.
+        self._heard: dict[tuple[bytes, int], lowpan.First] = {}
+
+    def carry(self, source: bytes, slices: list[bytes], tag: int) -> list[bytes]:
+        """See `Manifest`."""
+        if len(slices) == 1:
+            return super().carry(source, slices, tag)
+        return self._fragments(source, b"".join(slices), tag, len(slices[0]), self.step)
+
+    def _cut_as(self, source: bytes, payload: bytes, tag: int, cut: Cut) -> list[bytes]:
+        """Every other counterfeit comes by RFC 4944: the gateway takes both."""
+        if tag & 1 or not cut.n:
+            return super()._cut_as(source, payload, tag, cut)
+        return self._fragments(source, payload, tag, cut.first, 8 * cut.step)
+
+    def _fragments(self, source: bytes, payload: bytes, tag: int, first: int, step: int) -> list[bytes]:
+        made = lowpan.recoverable(source, GATEWAY, PORT, PORT, payload, tag, first, step)
+        made[-1].ack_request = True
+        return [fragment.emit() for fragment in made]
+
+    def read(self, source: bytes, piece: bytes) -> Part:
+        """See `Format`. Which datagram a later fragment belongs to, the first one heard says."""
+        if piece[:1] not in (b"\xe8", b"\xe9"):
+            return super().read(source, piece)
+        fragment = Rfrag.parse(piece)
+        if fragment.sequence == 0:
+            first = lowpan.recoverable_first(fragment, source, GATEWAY)
+            counter = int.from_bytes(first.udp_payload_slice[1:5], "big")
+            first.tag = datagram_tag(counter)
+            self._heard[source, fragment.tag] = first
+            return first
+        known = self._heard.get((source, fragment.tag))
+        if known is None:
+            raise WireError("frag-offset", "a recoverable fragment of a datagram whose first was not heard")
+        headers = 6
+        return lowpan.Next(known.datagram_size, known.tag, fragment.offset - headers, fragment.payload)
+
+    def to_device(self, device: bytes, piece: bytes, rng: random.Random) -> Sent:
+        """A frame in the gateway's name, by somebody without keys."""
+        frame = MacFrame(FrameKind.DATA, rng.randrange(256), PAN, device, GATEWAY, piece, version=1).emit()
+        return Sent(frame, piece, GATEWAY, forged=True, to=device)

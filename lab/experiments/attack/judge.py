@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from lab.experiments.attack.air import Reception, Recording
 from lab.experiments.attack.defences import HARMLESS, Defence, Delivered, Fate
+from lab.experiments.attack.radio import Sent
 
 _TICK = 1.0
 
@@ -55,6 +56,15 @@ def play(recording: Recording, defence: Defence, *, attacked: bool) -> Outcome:
     return player.finish()
 
 
+#: Octets of FRAG1, FRAGN and RFRAG, by the dispatch without its variable bits.
+_HEADERS = {0xC0: 4, 0xE0: 5, 0xE8: 6}
+
+
+def _octets(piece: bytes) -> bytes:
+    """What a fragment carries, in whichever form it comes: the same in each retry."""
+    return piece[_HEADERS.get(piece[0] & 0xF8, 0) :]
+
+
 class _Player:
     def __init__(self, recording: Recording, defence: Defence) -> None:
         self.outcome = Outcome(sent=sum(map(len, recording.messages.values())))
@@ -62,7 +72,7 @@ class _Player:
         self._defence = defence
         self._genuine = {eui: set(octets) for eui, octets in recording.messages.items()}
         self._arrived: set[tuple[bytes, bytes]] = set()
-        self._accepted: set[bytes] = set()
+        self._accepted: set[tuple[bytes, bytes]] = set()
         self._hostile = {member.eui for member in recording.insiders}
         self._heard = 0
         self._ticked = 0.0
@@ -86,7 +96,7 @@ class _Player:
             if self.outcome.detected is None and (incriminated or self._trust_of_hostile() < before):
                 self.outcome.detected = self._heard
             return
-        self._count(sent.frame, fate)
+        self._count(sent, fate)
 
     def finish(self) -> Outcome:
         self.outcome.delivered = len(self._arrived)
@@ -95,12 +105,13 @@ class _Player:
         self.outcome.rejected = dict(sorted(Counter(self._defence.counters).items()))
         return self.outcome
 
-    def _count(self, frame: bytes, fate: Fate) -> None:
+    def _count(self, sent: Sent, fate: Fate) -> None:
         """A legitimate fragment. A copy of one that was taken is a duplicate, however it is called."""
         self.outcome.received += 1
+        fragment = (sent.source, _octets(sent.inner))
         if fate.refused is None:
-            self._accepted.add(frame)
-        elif fate.refused not in HARMLESS and frame not in self._accepted:
+            self._accepted.add(fragment)
+        elif fate.refused not in HARMLESS and fragment not in self._accepted:
             self.outcome.refused += 1
 
     def _deliver(self, delivered: Delivered, reception: Reception) -> None:

@@ -66,12 +66,14 @@ class Sent:
         inner: its 6LoWPAN payload in the clear: what an eavesdropper can at best make of it.
         source: claimed link-layer source.
         forged: whether the attacker sends it.
+        to: the device it is for; None: the gateway.
     """
 
     frame: bytes
     inner: bytes
     source: bytes
     forged: bool = False
+    to: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)

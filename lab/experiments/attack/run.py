@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
+from lab.experiments.attack import live
 from lab.experiments.attack.air import Plan, simulate
 from lab.experiments.attack.attackers import ATTACKS
 from lab.experiments.attack.compare import Comparison, compare
@@ -48,7 +49,7 @@ class Result(NamedTuple):
         return out
 
     def comparisons(self, own: str = "slimwire") -> list[Comparison]:
-        """`own` against each other defence, attack by attack."""
+        """`own` against each other defence, attack by attack; those that send again are another matter."""
         mine = {row["attack"]: row for row in self.rows if row["defence"] == own}
         return [
             compare(
@@ -58,7 +59,7 @@ class Result(NamedTuple):
                 (self.energy[row["attack"], own], self.energy[row["attack"], row["defence"]]),
             )
             for row in self.rows
-            if row["defence"] != own and row["attack"] in mine
+            if row["defence"] != own and row["attack"] in mine and not DEFENCES[row["defence"]].live
         ]
 
 
@@ -73,7 +74,12 @@ def tasks(plan: Plan, attacks: Iterable[str], defences: Iterable[str]) -> list[T
 def run_task(task: Task) -> Result:
     """Simulate one attack in one format, and judge."""
     plan = task.plan
-    recording = simulate(plan, DEFENCES[task.defences[0]].fmt(), ATTACKS[task.attack])
+    kind, attack = DEFENCES[task.defences[0]], ATTACKS[task.attack]
+    if kind.live:
+        recording = live.simulate(plan, attack, attacked=True)
+        peaceful = live.simulate(plan, attack, attacked=False)
+    else:
+        recording = peaceful = simulate(plan, kind.fmt(), attack)
     members = recording.members + recording.insiders
     settings = Settings(members, memory_for(len(members)), plan.timeout)
     result = Result([], {}, {}, {})
@@ -82,14 +88,14 @@ def run_task(task: Task) -> Result:
         defence = kind.make(settings, kind.fmt())
         bound = defence.bound
         outcome = play(recording, defence, attacked=True)
-        control = play(recording, kind.make(settings, kind.fmt()), attacked=False)
+        control = play(peaceful, kind.make(settings, kind.fmt()), attacked=False)
         sent = max(1, outcome.sent)
         result.rows.append(
             {
                 "attack": task.attack,
                 "defence": name,
                 "delivery": outcome.delivered / sent,
-                "delivery_control": control.delivered / sent,
+                "delivery_control": control.delivered / max(1, control.sent),
                 "forged_accepted": outcome.forged_accepted,
                 "forged_buffered_bytes": outcome.forged_buffered,
                 "buffer_peak_bytes": outcome.peak,

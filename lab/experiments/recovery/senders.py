@@ -4,6 +4,7 @@ RFC 4944 has no acknowledgements. Its sender is told by a genie, at once and at 
 gateway has the datagram; a real one waits for an answer, and repeats itself when only that was lost.
 """
 
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from security import chain
 from wire import eui64, lowpan
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.message import PORT, FirstSlice, Kind, datagram_tag, octet0
-from wire.recovery_sender import Progress, RecoverySender
+from wire.recovery_sender import SETTLE, Progress, RecoverySender
 from wire.rfrag import RfragAck
 
 #: Whole-datagram retries of RFC 4944.
@@ -117,7 +118,7 @@ class Plain:
     def on_ack(self, ack: RfragAck) -> None:
         """See `Sender`: not spoken."""
 
-    def _sent(self) -> None:
+    def _sent(self, was_sent: bool) -> None:
         if self._there() or self._attempt == self._retries:
             self._done()
             return
@@ -131,6 +132,9 @@ class Recovering:
     Args:
         done: called at the end.
         fell_back: called when it falls back.
+        confirm_wait: s that something authenticated (`confirmed`) is waited for when all is said to be there;
+            without it the other end is asked what it has, and after that gets all of it by RFC 4944, twice.
+            None: an RFRAG-ACK is believed.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class Recovering:
         done: Callable[[], None],
         fell_back: Callable[[], None] = lambda: None,
         window: int = 32,
+        confirm_wait: float | None = None,
     ) -> None:
         self._clock = clock
         self._station = station
@@ -149,6 +154,9 @@ class Recovering:
         self._message = message
         self._done = done
         self._fell_back = fell_back
+        self._window = window
+        self._confirm_wait = confirm_wait
+        self._rng = random.Random(f"waits {member.number} {message.counter}")
         slices = slices_of(member, message)
         self._fragments = lowpan.recoverable(
             member.eui,
@@ -161,9 +169,12 @@ class Recovering:
         )
         self._sender = RecoverySender(len(self._fragments), window)
         self._round = 0
+        self._retries = 0
         self._sending = False
-        self._due = False
+        self._said = False
+        self._halted = False
         self._over = False
+        self._listening: float | None = None
 
     def start(self) -> None:
         """See `Sender`."""
@@ -173,41 +184,93 @@ class Recovering:
         """See `Sender`."""
         if self._over or ack.tag != self._fragments[0].tag or not self._sender.on_ack(ack.bitmap):
             return
-        if self._sending:
-            self._due = True
-        else:
-            self._burst()
+        first, self._said = not self._said, True
+        if first and not self._sending and not self._halted:
+            self._clock.after(SETTLE, self._settle, self._round)
+
+    def confirmed(self) -> None:
+        """Something authenticated said that the datagram is there."""
+        if not self._over:
+            self._end()
+
+    def _end(self) -> None:
+        self._heard()
+        self._over = True
+        self._done()
+
+    def _heard(self) -> None:
+        """The radio no longer waits for an RFRAG-ACK."""
+        if self._listening is not None:
+            self._station.meter.rx += self._clock.now - self._listening
+            self._listening = None
 
     def _burst(self) -> None:
+        self._heard()
         self._round += 1
-        self._due = False
+        self._said = False
         burst = self._sender.burst()
         if not burst:
-            self._over = True
-            if self._sender.progress is Progress.DONE:
-                self._done()
-                return
-            self._fell_back()
-            Plain(self._station, self._member, self._message, lambda: True, self._done, retries=0).start()
+            self._halt()
             return
         self._sending = True
         for sequence, ack_request in burst:
             fragment = self._fragments[sequence]
             fragment.ack_request = ack_request
             sent = frame_of(self._member, fragment.emit())
-            if ack_request:
-                self._station.send(sent, self._sent)
-            else:
-                self._station.send(sent)
+            self._station.send(sent, self._last_sent if ack_request else self._one_sent)
 
-    def _sent(self) -> None:
+    def _one_sent(self, was_sent: bool) -> None:
+        """A full channel ends a burst: what follows would only make it fuller."""
+        if not was_sent:
+            self._station.drop()
+            self._last_sent(was_sent)
+
+    def _last_sent(self, was_sent: bool) -> None:
         self._sending = False
-        if self._due:
+        if self._over:
+            return
+        self._listening = self._clock.now
+        # Not equally long on two devices that collided.
+        wait = ACK_WAIT_TIME * self._sender.patience * self._rng.uniform(0.75, 1.25)
+        self._clock.after(SETTLE if self._said and was_sent else wait, self._settle, self._round)
+
+    def _settle(self, number: int) -> None:
+        if not self._over and number == self._round and not self._sending and not self._halted:
+            self._sender.settle()
+            self._burst()
+
+    def _halt(self) -> None:
+        """Nothing more to send: it is said to be there, or recovery does not get it there."""
+        self._halted = True
+        if self._sender.progress is Progress.DONE:
+            self._confirm()
+        else:
+            self._fell_back()
+            self._plainly()
+
+    def _plainly(self) -> None:
+        """All of it by RFC 4944."""
+        Plain(self._station, self._member, self._message, lambda: True, self._confirm, retries=0).start()
+
+    def _confirm(self) -> None:
+        if self._over:
+            return
+        if self._confirm_wait is None:
+            self._end()
+            return
+        wait = self._confirm_wait * self._rng.uniform(0.75, 1.25) * (1 << self._retries)
+        self._clock.after(wait, self._doubt, self._round)
+
+    def _doubt(self, number: int) -> None:
+        if self._over or number != self._round:
+            return
+        self._retries += 1
+        if self._retries > RETRIES:
+            self._end()
+        elif self._retries == 1:
+            self._halted = False
+            self._sender = RecoverySender(len(self._fragments), self._window, probe=True)
             self._burst()
         else:
-            self._clock.after(ACK_WAIT_TIME, self._silence, self._round)
-
-    def _silence(self, number: int) -> None:
-        if not self._over and number == self._round and not self._sending:
-            self._sender.on_silence()
-            self._burst()
+            self._round += 1
+            self._plainly()

@@ -42,7 +42,7 @@ class Tally:
 @dataclass(slots=True)
 class _Frame:
     sent: Sent
-    done: Callable[[], None]
+    done: Callable[[bool], None]
     backoffs: int = 0
     exponent: int = MIN_BE
     tries: int = 0
@@ -82,8 +82,8 @@ class Station:
         self._busy = False
         self._got_ack = False
 
-    def send(self, sent: Sent, done: Callable[[], None] = lambda: None) -> None:
-        """Queue a frame; `done` when the radio is through with it, whatever became of it."""
+    def send(self, sent: Sent, done: Callable[[bool], None] = lambda was_sent: None) -> None:
+        """Queue a frame; `done` when the radio is through with it: False if the channel never was free."""
         self._waiting.append(_Frame(sent, done))
         if not self._busy:
             self._busy = True
@@ -99,8 +99,8 @@ class Station:
             return
         self._back_off(self._waiting.popleft())
 
-    def _finish(self, frame: _Frame) -> None:
-        frame.done()
+    def _finish(self, frame: _Frame, *, was_sent: bool = True) -> None:
+        frame.done(was_sent)
         self._next()
 
     def _back_off(self, frame: _Frame) -> None:
@@ -118,7 +118,7 @@ class Station:
         frame.exponent = min(frame.exponent + 1, MAX_BE)
         if frame.backoffs > MAX_BACKOFFS:
             self.tally.unsent += 1
-            self._finish(frame)
+            self._finish(frame, was_sent=False)
         else:
             self._back_off(frame)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lab.experiments.attack.clock import Clock
-from lab.experiments.attack.formats import GATEWAY, Format, Member
+from lab.experiments.attack.formats import Format, Member, Part
 from lab.experiments.attack.radio import (
     ACK,
     BACKOFF,
@@ -27,7 +27,6 @@ from lab.experiments.attack.radio import (
     airtime,
 )
 from lab.sim.loss import GilbertElliott
-from wire import lowpan
 from wire.errors import WireError
 
 #: How often an attacker with nothing urgent asks itself what to send, s.
@@ -41,7 +40,7 @@ class Heard:
     source: bytes
     at: float
     sent: Sent
-    part: lowpan.First | lowpan.Next | lowpan.Unfragmented
+    part: Part
 
 
 @dataclass(slots=True)
@@ -154,7 +153,7 @@ class Rogue:
         if transmission.collided or self._busy or self._ears[sent.source].lost(self._clock.now):
             return
         try:
-            part = lowpan.parse(sent.inner, sent.source, GATEWAY)
+            part = self._attack.fmt.read(sent.source, sent.inner)
         except WireError:
             return
         made = self._attack.overhear(Heard(sent.source, self._clock.now, sent, part))

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+from gateway.downlink import FIRST_ROOM
 from lab.experiments.attack.attackers.base import Attack, Heard, Scene
-from lab.experiments.attack.formats import HASH, RunningHash, running_hash
+from lab.experiments.attack.formats import HASH, Recoverable, RunningHash, running_hash
 from lab.experiments.attack.radio import Sent
 from wire import frag, lowpan
 from wire.ipv6 import UDP_OFFSET, ones_complement
+from wire.rfrag import Rfrag
 
 
 def checksum_rest(first: lowpan.First) -> int:
@@ -157,7 +159,11 @@ class TagCollision(OpenDatagram):
 
 
 class ForgedControl(OpenDatagram):
-    """RFC 8931's control frames in the victim's name: acks of everything, aborts of either end."""
+    """RFC 8931's control frames in the victim's name: acks of everything, aborts of either end.
+
+    Where recoverable fragments are under way it is in the gateway's name too, and adds acknowledgements of
+    some, and fragments that ask for one.
+    """
 
     name = "forged-control"
     about = "forged RFRAG-ACKs and aborts of both ends for datagrams under way"
@@ -170,4 +176,13 @@ class ForgedControl(OpenDatagram):
         done = b"\xea" + bytes([tag]) + b"\xff\xff\xff\xff"
         abort = b"\xea" + bytes([tag]) + bytes(4)
         sender_abort = b"\xe8" + bytes([tag]) + bytes(4)
-        return [self.stranger(heard.source, piece) for piece in (sender_abort, abort, done)]
+        to_gateway = [self.stranger(heard.source, piece) for piece in (sender_abort, abort, done)]
+        if not isinstance(self.fmt, Recoverable):
+            return to_gateway
+        some = b"\xea" + bytes([tag]) + (1 << 31 | self.rng.getrandbits(4) << 27).to_bytes(4, "big")
+        asking = Rfrag(tag, 1, 6 + FIRST_ROOM, self.rng.randbytes(self.fmt.step), ack_request=True).emit()
+        to_device = [self.fmt.to_device(heard.source, piece, self.rng) for piece in (done, abort, some)]
+        return [
+            self.rng.choice(to_device),
+            self.rng.choice([*to_gateway, self.stranger(heard.source, asking)]),
+        ]

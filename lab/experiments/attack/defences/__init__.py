@@ -16,6 +16,7 @@ from lab.experiments.attack.formats import (
     Format,
     Manifest,
     Plain,
+    Recoverable,
     RunningHash,
     Secured,
 )
@@ -35,6 +36,8 @@ class Kind(NamedTuple):
     about: str
     #: Left out of `all`: asked for by name.
     extra: bool = False
+    #: Devices react to what the gateway sends: it is in the simulation, and its control is one of its own.
+    live: bool = False
 
 
 def _network() -> Format:
@@ -65,4 +68,11 @@ DEFENCES: dict[str, Kind] = {
     "link-mic": Kind(LinkMic, "link-network", _network, "802.15.4 level 6, one key for the network"),
     "link-mic-pairwise": Kind(LinkMic, "link-pairwise", _pairwise, "802.15.4 level 6, a key for each device"),
     "slimwire": Kind(Slimwire, "slimwire", Manifest, "keyed chain, verified before anything is reserved"),
+    "slimwire-recovery": Kind(
+        Slimwire,
+        "slimwire-recovery",
+        Recoverable,
+        "the same with selective recovery (RFC 8931): what is lost is sent again",
+        live=True,
+    ),
 }

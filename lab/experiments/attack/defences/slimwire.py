@@ -8,7 +8,7 @@ from collections import Counter
 
 from gateway.admission import LARGEST_DATAGRAM, Limits
 from gateway.reasons import Reason
-from gateway.receiver import Accepted, Kept, Receiver, Rejected, Verified
+from gateway.receiver import Accepted, Acknowledge, Hint, Kept, Receiver, Rejected, Verified
 from lab.experiments.attack.defences.base import Delivered, Fate, Settings
 from lab.experiments.attack.formats import GATEWAY, SITE, Format
 from security.chain import ChainVerifier, KeyedChain
@@ -47,6 +47,8 @@ class Slimwire:
             Limits(memory=settings.memory, timeout=settings.timeout),
         )
         self._now = 0.0
+        #: RFRAG-ACKs that the gateway wants to send because of the last frame.
+        self.acks: list[Acknowledge] = []
 
     @property
     def counters(self) -> Counter[str]:
@@ -92,6 +94,11 @@ class Slimwire:
             # A message asked for again is answered from the edge server's store: not a second delivery.
             if isinstance(event, Accepted) and not event.retry
         )
+        self.acks = [event for event in events if isinstance(event, Acknowledge)]
+        if isinstance(events[0], Hint):
+            # As `gateway.downlink` does: no answer of several frames is under way here.
+            self.counters[Reason.STRAY_ACK] += 1
+            return Fate(0, str(Reason.STRAY_ACK))
         if any(isinstance(event, Accepted | Verified | Kept) for event in events):
             return Fate(len(frame) - _HEADERS, None, delivered)
         own = [event.reason for event in events if isinstance(event, Rejected)]
