@@ -144,7 +144,7 @@ def flash(
     as_json: _JSON = False,
 ) -> None:
     """Put MicroPython on a board and read it back: ESP32 chips by esptool, RP2 chips by their drive."""
-    from provisioning import flashing, images  # noqa: PLC0415
+    from provisioning import flashing  # noqa: PLC0415
     from provisioning.site_file import SiteFile  # noqa: PLC0415
 
     profile = _profile(board)
@@ -156,7 +156,7 @@ def flash(
         )
     where = port if port.startswith("socket://") else _resolve([port])[0]
     if dry_run:
-        found = images.fetch(source.image, source.sha256)
+        found = flashing.check(profile, source)
         detail = f"would flash {found.size} bytes, SHA-256 {found.sha256}, by {profile.flash.method}"
     else:
         detail = flashing.flash(where, profile, source, erase=erase)

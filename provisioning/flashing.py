@@ -39,17 +39,25 @@ def flash(port: str, profile: Profile, source: ImageSection, *, erase: bool = Fa
         FlashError: the image cannot be used, flashing failed, or what was read back differs.
         BoardError: there is no such board at the port.
     """
-    method = profile.flash.method
-    if method == "none":
+    image = check(profile, source)
+    if profile.flash.method == "uf2":
+        return _uf2(Path(port), profile, image)
+    return _esptool(port, profile, image, erase=erase)
+
+
+def check(profile: Profile, source: ImageSection) -> Image:
+    """The image, had and checked for such boards. Raises FlashError."""
+    if profile.flash.method == "none":
         raise FlashError(
             f"how to flash {profile.title} is not known",
             remedy="flash MicroPython as its makers describe, or name the board's own profile: --board",
         )
     image = images.fetch(source.image, source.sha256)
-    if method == "uf2":
-        return _uf2(Path(port), profile, image)
-    images.check_esp(image, profile)
-    return _esptool(port, profile, image, erase=erase)
+    if profile.flash.method == "uf2":
+        images.read_uf2(image, profile)
+    else:
+        images.check_esp(image, profile)
+    return image
 
 
 def chip_of(port: str) -> str:

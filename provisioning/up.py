@@ -131,7 +131,10 @@ def validate(request: Request) -> None:
 
     Raises:
         ProvisionError: the site cannot be used, or its gateway does not answer.
+        FlashError: the image is a file that cannot be flashed on such boards.
     """
+    if request.image is not None and request.profile is not None and "://" not in request.image.image:
+        flashing.check(request.profile, request.image)
     with open_site(request.site, create=False) as site:
         gateway, known = site.gateway.gateway, (site.directory / GATEWAY_FILE).exists()
     if request.wait_s is not None and not request.dry_run:
