@@ -115,6 +115,42 @@ def flood(
 
 
 @app.command()
+def outbox(seed: _Seed = 1, json: _Json = False) -> None:
+    """Messages the gateway's outbox commits a second, against one transaction each; the same durability."""
+    from lab.bench.outbox import measure  # noqa: PLC0415
+
+    result = measure(seed=seed)
+    if json:
+        print_json(result)
+        return
+    stdout.print(
+        f"{result['commits_per_s']:,} messages/s committed, {result['messages_per_commit']:,} in a "
+        f"transaction; one by one {result['one_by_one_per_s']:,}: {result['ratio']} times as many"
+    )
+
+
+@app.command()
+def gateway(
+    frames: Annotated[int, typer.Option(min=20_000, help="How many frames it is to serve.")] = 200_000,
+    seed: _Seed = 1,
+    json: _Json = False,
+) -> None:
+    """One gateway process, from frames in to batches out, as saturated radio channels."""
+    from lab.bench.gateway import measure  # noqa: PLC0415
+
+    result = measure(frames, seed)
+    if json:
+        print_json(result)
+        return
+    stdout.print(
+        f"{result['frames_per_s']:,} frames/s, {result['latents_per_s']:,} latents/s, "
+        f"{result['cpu_us_per_frame']} µs of processor time a frame: {result['radio_channels']} saturated "
+        f"channels; resident memory grew by {result['growth_bytes'] / 1024:.0f} KiB over "
+        f"{result['frames']:,} frames"
+    )
+
+
+@app.command()
 def control(
     bundle: _BundleName = "fashion-mnist",
     devices: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many are known.")] = 100_000,

@@ -75,7 +75,7 @@ def measure(seconds: float, seed: int = 1) -> Result:
         if n % RATE == 0:
             receiver.tick(now)
         if n == count // 10:
-            settled = _resident()
+            settled = resident()
     share = (time.process_time() - began) / seconds
     return Result(
         count,
@@ -84,7 +84,7 @@ def measure(seconds: float, seed: int = 1) -> Result:
         forged_accepted,
         peak,
         receiver.memory_bound,
-        _resident() - settled,
+        resident() - settled,
         round(share, 3),
     )
 
@@ -163,7 +163,7 @@ def _forged(members: list[Member], rng: random.Random) -> Iterator[bytes]:
             yield rng.choice(kind)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Resident memory of this process, bytes (Linux; 0 elsewhere)."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

@@ -218,9 +218,11 @@ async def test_a_server_that_is_away_is_asked_less_and_less_and_then_with_one_me
 async def test_what_is_new_goes_first_and_a_backlog_still_moves() -> None:
     """Live 3/4, backlog 1/4 of each batch; each in order."""
     bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 33), batch=8)
-    for message in bench.outbox._store.page(0, 99, 99):
-        new = message._replace(id=message.id + 100, counter=message.counter + 100)
-        bench.uplink.put(new, Standing.FULL)
+    later = Work([bench.offered(counter, bench.outbox.clock()) for counter in range(101, 133)])
+    for message in bench.outbox._store.commit(later).committed:
+        assert isinstance(message, Message)
+        bench.outbox._hold(DEVICE, 1, len(message.sealed))
+        bench.uplink.put(message, Standing.FULL)
     await bench.until_empty()
     assert bench.sent[0] == [101, 102, 103, 104, 105, 106, 1, 2]
     assert bench.sent[1] == [107, 108, 109, 110, 111, 112, 3, 4]
