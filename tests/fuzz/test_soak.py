@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
 
 from tests.gateway.test_receiver_properties import Air as GatewayAir
+from tests.gateway.test_recovery import BothEnds
 from tests.wire.test_recovery import Air as RecoveryAir
 
 STEPS = 100_000
@@ -23,7 +24,9 @@ def ours() -> int:
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("machine", [GatewayAir, RecoveryAir], ids=["gateway", "recovery"])
+@pytest.mark.parametrize(
+    "machine", [GatewayAir, RecoveryAir, BothEnds], ids=["gateway", "recovery", "both-ends"]
+)
 def test_a_hundred_thousand_steps(
     machine: type[RuleBasedStateMachine], capsys: pytest.CaptureFixture[str]
 ) -> None:
