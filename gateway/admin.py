@@ -133,6 +133,14 @@ def create_app(service: Service) -> FastAPI:
         """Whether the process serves at all."""
         return PlainTextResponse("ok\n")
 
+    @app.get("/readyz")
+    async def readyz() -> PlainTextResponse:
+        """Whether devices can be served: a leg is up, and what is accepted can be kept. 503 says what not."""
+        wrong = [] if any(leg.up for leg in service.link.legs()) else ["no leg is up"]
+        if service.outbox.refusing:
+            wrong.append("the disk refuses the outbox")
+        return PlainTextResponse("\n".join(wrong or ["ok"]) + "\n", 503 if wrong else 200)
+
     @app.get("/metrics")
     async def prometheus() -> Response:
         """Prometheus's text format."""

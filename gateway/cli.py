@@ -1,11 +1,13 @@
-"""`slimwire gateway`: run it, ask a running one, install it as a service."""
+"""`slimwire gateway`: run it, ask a running one; `gateway.service_cli` has what makes it a service."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway.errors import AdminError, GatewayError
+from gateway import service_cli
+from gateway.errors import AdminError
 from slimwire import log, output
 
 app = typer.Typer(
@@ -40,6 +42,7 @@ def run(
     ] = None,
     pcap: Annotated[Path | None, typer.Option(help="Capture every frame to this file.")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log one JSON object a line.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log each step of each message, too.")] = False,
 ) -> None:
     """Admit frames from the radio, reassemble, and carry latents to the edge server and answers back."""
     import uvloop  # noqa: PLC0415  (these load only when the gateway runs)
@@ -48,8 +51,9 @@ def run(
     from gateway.settings import load  # noqa: PLC0415
     from security.chain import KeyedChain  # noqa: PLC0415
 
-    log.configure(json_lines=json_logs)
-    settings = load(
+    log.configure(json_lines=json_logs, level="DEBUG" if debug else "INFO")
+    read = partial(
+        load,
         config,
         listen=listen,
         peer=peer,
@@ -60,7 +64,7 @@ def run(
         admin=admin,
         pcap=pcap,
     )
-    uvloop.run(process.run(settings, verifier=KeyedChain()))
+    uvloop.run(process.run(read(), verifier=KeyedChain(), reload=read))
 
 
 @app.command()
@@ -189,22 +193,18 @@ def settings() -> None:
 
 
 @app.command()
-def install(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit instead of writing it.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings file the service is to use.")] = None,
+def top(
+    admin: _ADMIN = None,
+    every: Annotated[float, typer.Option(min=0.1, max=3600, help="s between two pictures.")] = 1.0,
+    count: Annotated[int | None, typer.Option(min=1, help="Pictures [until Ctrl-C].")] = None,
 ) -> None:
-    """The systemd unit that runs the gateway. Only printing it is offered so far."""
-    from gateway.unit import NAME, unit_text, warning  # noqa: PLC0415
+    """Watch a running gateway: legs, outbox, devices, and what is dropped."""
+    from gateway.top import watch  # noqa: PLC0415
 
-    if not dry_run:
-        raise GatewayError(
-            "installing the service is not offered yet",
-            remedy=f"slimwire gateway install --dry-run | sudo tee /etc/systemd/system/{NAME} "
-            "&& sudo systemctl daemon-reload",
-        )
-    if warning():
-        typer.echo(f"warning: {warning()}", err=True)
-    typer.echo(unit_text(config), nl=False)
+    watch(lambda path: _ask(admin, path), output.stdout, every, count)
+
+
+app.add_typer(service_cli.app)
 
 
 def _ask(admin: Path | None, path: str) -> Any:

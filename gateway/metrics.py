@@ -5,11 +5,14 @@ import time
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.reasons import Reason
 from gateway.service import Service
 from security.trust import Standing
+
+_TRUST_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 class ServiceCollector(Collector):
@@ -38,9 +41,12 @@ class ServiceCollector(Collector):
         dropped = CounterMetricFamily(
             "slimwire_gateway_dropped", "What was dropped, by reason", labels=["reason"]
         )
-        for reason, count in service.rejected().items():
-            dropped.add_metric([reason], count)
+        met = service.rejected()
+        for reason in sorted(met.keys() | set(Reason)):
+            dropped.add_metric([reason], met.get(reason, 0))
         yield dropped
+        yield from self._legs()
+        yield self._trust()
         for name, text, value in (
             ("fragments", "Fragments that authenticated", receiver.fragments),
             ("messages", "Messages that passed admission", receiver.messages),
@@ -72,6 +78,33 @@ class ServiceCollector(Collector):
             ("uptime_seconds", "Seconds since the start", service.uptime),
         ):
             yield GaugeMetricFamily(f"slimwire_gateway_{name}", text, value=level)
+
+    def _legs(self) -> Iterable[Metric]:
+        """Frames and fragments of each leg; Prometheus makes rates of them."""
+        received = CounterMetricFamily(
+            "slimwire_gateway_leg_received", "Frames or fragments that came in", labels=["leg"]
+        )
+        sent = CounterMetricFamily(
+            "slimwire_gateway_leg_sent", "Frames or fragments that went out", labels=["leg"]
+        )
+        up = GaugeMetricFamily("slimwire_gateway_leg_up", "1 while a leg works", labels=["leg"])
+        for leg in self._service.link.legs():
+            received.add_metric([leg.name], leg.received)
+            sent.add_metric([leg.name], leg.sent)
+            up.add_metric([leg.name], leg.up)
+        return received, sent, up
+
+    def _trust(self) -> Metric:
+        """How many devices have at most so much trust."""
+        levels = [
+            self._service.trust.level(eui)
+            for eui, peer in self._service.receiver.peers.items()
+            if not peer.device.revoked
+        ]
+        buckets = [(str(top), sum(level <= top for level in levels)) for top in _TRUST_BUCKETS]
+        found = HistogramMetricFamily("slimwire_gateway_trust", "Trust of the devices that are not revoked")
+        found.add_metric([], [*buckets, ("+Inf", len(levels))], sum(levels))
+        return found
 
     def _quarantined(self) -> int:
         receiver, now = self._service.receiver, time.monotonic()

@@ -5,8 +5,9 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
 
-from gateway import kept_trust
+from gateway import kept_trust, live, watchdog
 from gateway.admin import AdminServer
 from gateway.enrolment import FLOOR, Enrolment
 from gateway.legs import Legs
@@ -17,6 +18,7 @@ from gateway.settings import Settings
 from gateway.trust_file import NAME as TRUST_NAME
 from security.chain import ChainVerifier
 from security.trust import PredictiveTrust
+from slimwire.errors import SlimwireError
 
 _log = logging.getLogger("gateway")
 
@@ -54,8 +56,30 @@ async def open_service(settings: Settings, verifier: ChainVerifier) -> tuple[Ser
         raise
 
 
-async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
+def _reload(service: Service, legs: Legs, read: Callable[[], Settings]) -> None:
+    """Take over what changed in the settings, and certificates that were renewed."""
+    try:
+        new = read()
+        taken, later = live.apply(service, new)
+        if legs.mqtt is not None:
+            legs.mqtt.renew()
+    except SlimwireError as error:
+        _log.error("the changed settings are not used, those before stay in force: %s", error)
+        return
+    _log.info("settings read again: %s", f"{', '.join(taken)} changed" if taken else "nothing changed")
+    if later:
+        _log.warning("to be in force these need a restart: %s", ", ".join(later))
+
+
+async def run(
+    settings: Settings, *, verifier: ChainVerifier, reload: Callable[[], Settings] | None = None
+) -> None:
     """Run a gateway until SIGTERM or SIGINT.
+
+    Args:
+        settings: what to run.
+        verifier: what decides whether a fragment is genuine.
+        reload: reads the settings again, for SIGHUP.
 
     Raises:
         GatewayError: it cannot start; says why, and what to do.
@@ -70,6 +94,9 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
     try:
         await admin.start()
         serving = asyncio.create_task(service.run())
+        feeding = asyncio.create_task(watchdog.feed(service))
+        if reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, _reload, service, legs, reload)
         stopping = asyncio.create_task(stop.wait())
         _log.info(
             "gateway %s, site %r: %d devices enrolled in %s; %s, edge server %s, admin socket %s",
@@ -85,6 +112,7 @@ async def run(settings: Settings, *, verifier: ChainVerifier) -> None:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         notify("STOPPING=1")
         stopping.cancel()
+        feeding.cancel()
         if not serving.done():
             await service.drain(_DRAIN)
             serving.cancel()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from gateway import kept_trust
+from gateway import kept_trust, tracing
 from gateway.admission import Limits
 from gateway.bus.http import HttpBus
 from gateway.downlink import Ack, Downlink, DownlinkLimits, Reply
@@ -121,6 +121,8 @@ class Service:
         #: The last answers by device, epoch and counter: whoever missed one gets it again.
         self._answers: OrderedDict[tuple[bytes, int, int], bytes] = OrderedDict()
         self._receiving: asyncio.Task[None] | None = None
+        #: Frames and fragments looked at, and looks at the clock: that both go on is what a watchdog wants.
+        self.taken = self.ticks = 0
 
     @property
     def uptime(self) -> float:
@@ -172,6 +174,7 @@ class Service:
         while True:
             for _ in range(_BURST):
                 received = await receive()
+                self.taken += 1
                 if received.at >= self._look_at:
                     self._follow(received.at)
                 source, frame, at = received.source, received.frame, received.at
@@ -200,6 +203,7 @@ class Service:
 
     def _on_message(self, message: Accepted, received: Received) -> None:
         device = message.device
+        tracing.step("accepted", device, message.epoch, message.counter)
         self._heard(device, message.pan, received)
         self.journal.add(device, message.epoch, message.counter, message.sealed, retry=message.retry)
         standing = self.receiver.standing(device, received.at)
@@ -218,6 +222,7 @@ class Service:
             device = offered.device
             if isinstance(result, Message):
                 self.receiver.mark_used(device, offered.epoch, offered.counter)
+                tracing.step("committed", device, offered.epoch, offered.counter)
                 standing = standings.get(device)
                 if standing is None:
                     standing = standings[device] = self.receiver.standing(device, now)
@@ -281,6 +286,7 @@ class Service:
         observed = set()
         for message, answer in taken:
             device, epoch, counter = message.device, message.epoch, message.counter
+            tracing.step("taken by the edge server", device, epoch, counter)
             cause = _EVIDENCE.get(Verdict(answer.verdict))
             if cause is not None:
                 self.trust.observe(device, cause.outcome, now, cause)
@@ -301,6 +307,7 @@ class Service:
         while True:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
+            self.ticks += 1
             self.receiver.tick(now)
             self.outbox.tick()
             observed, self.receiver.observed = self.receiver.observed, set()

@@ -14,8 +14,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.links.zep import parse_endpoint
 from slimwire import settings
+from slimwire.settings_file import Change, comment_out
 
 PREFIX = "SLIMWIRE_GATEWAY__"
+
+#: The format of settings files that this version writes.
+FORMAT = 2
+
+#: What each format changed.
+CHANGES = (
+    Change(
+        2,
+        "[uplink] queue no longer bounds what waits: the outbox does, on the disk",
+        comment_out("uplink.queue", "what waits is in the outbox now, bounded by [outbox] bytes"),
+    ),
+)
 
 #: What `[mqtt] broker` says for the one inside the gateway.
 EMBEDDED = "embedded"
@@ -169,6 +182,7 @@ class Settings(BaseSettings):
         None, description="Unix socket of the admin interface; none: see `admin_socket`"
     )
     pcap: Path | None = Field(None, description="capture file of all frames, written anew; none: no capture")
+    format: int = Field(FORMAT, description="format of the settings file")
     limits: LimitSettings = LimitSettings()
     outbox: OutboxSettings = OutboxSettings()
     uplink: UplinkSettings = UplinkSettings()
@@ -226,7 +240,9 @@ def load(path: Path | None = None, **given: Any) -> Settings:
     Raises:
         SettingsError: the file cannot be read, a name is unknown, or a value is out of range.
     """
-    return settings.load(Settings, path, given)
+    return settings.load(
+        Settings, path, given, changes=CHANGES, upgrade=f"slimwire gateway upgrade --config {path}"
+    )
 
 
 def describe() -> list[settings.Setting]:

@@ -1,11 +1,14 @@
 """The systemd unit of the gateway, as text."""
 
 import shlex
-import shutil
-import sys
 from pathlib import Path
 
+from slimwire.systemd import SANDBOX, program
+
 NAME = "slimwire-gateway.service"
+#: Below the root: its settings, and what it writes to.
+SETTINGS = "etc/slimwire/gateway.toml"
+STATE = "var/lib/slimwire"
 
 _UNIT = """\
 # {name}: written by `slimwire gateway install`.
@@ -14,83 +17,52 @@ Description=Slimwire gateway: admission, reassembly and uplink of sealed latents
 Documentation=man:systemd.exec(5)
 Wants=network-online.target
 After=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=2
 TimeoutStopSec=15
+# Fed while frames, commits and batches move (gateway.watchdog).
+WatchdogSec=60
 
-# The service owns nothing but /var/lib/slimwire (registry) and /run/slimwire (admin socket).
-DynamicUser=yes
+# The service owns nothing but /var/lib/slimwire (registry, outbox, certificates) and /run/slimwire (admin
+# socket).
 StateDirectory=slimwire
 StateDirectoryMode=0700
 RuntimeDirectory=slimwire
 RuntimeDirectoryMode=0750
-UMask=0077
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-ProtectProc=invisible
-ProcSubset=pid
-NoNewPrivileges=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
+{sandbox}ProcSubset=pid
+PrivateMounts=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-RemoveIPC=yes
-CapabilityBoundingSet=
-AmbientCapabilities=
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-SystemCallErrorNumber=EPERM
-Environment=PYTHONUNBUFFERED=1
-{config}
+{devices}
 [Install]
 WantedBy=multi-user.target
 """
 
-
-def program() -> list[str]:
-    """What starts Slimwire here: the console script beside this Python, else `python -m slimwire`."""
-    script = Path(sys.executable).with_name("slimwire")
-    if script.is_file():
-        return [str(script)]
-    found = shutil.which("slimwire")
-    return [found] if found else [sys.executable, "-m", "slimwire"]
-
-
-def warning() -> str:
-    """Why the unit cannot work as this Slimwire is installed; "" if it can."""
-    where = Path(program()[0])
-    if where.parts[1:2] not in (("home",), ("root",)):
-        return ""
-    return (
-        f"{where} lies in a home directory, which the service cannot read; install Slimwire elsewhere first: "
-        "python3 -m venv /opt/slimwire && /opt/slimwire/bin/pip install 'slimwire[gateway]'"
-    )
+_NO_DEVICES = """\
+PrivateUsers=yes
+PrivateDevices=yes
+"""
+_SERIAL = """\
+# The serial port of the radio co-processor, and nothing else of /dev.
+DevicePolicy=closed
+DeviceAllow={port} rw
+SupplementaryGroups=dialout
+"""
 
 
-def unit_text(config: Path | None) -> str:
-    """The unit's text. With `config`, the service reads that settings file through systemd's LoadCredential.
+def unit_text(settings: Path, serial: Path | None = None) -> str:
+    """The unit's text.
 
-    A settings file belongs to root; LoadCredential hands a copy to the service's transient user.
+    Args:
+        settings: file that the service reads, and reads again on `systemctl reload`. It holds no secrets and
+            is readable by all.
+        serial: the serial port of `[uart]`, if there is one.
     """
-    words = [*program(), "gateway", "run", "--json-logs"]
-    extra = ""
-    if config is not None:
-        words += ["--config", "%d/gateway.toml"]
-        extra = f"LoadCredential=gateway.toml:{config.resolve()}\n"
-    command = " ".join(word if word.startswith("%d") else shlex.quote(word) for word in words)
-    return _UNIT.format(name=NAME, command=command, config=extra)
+    command = shlex.join([*program(), "gateway", "run", "--json-logs", "--config", str(settings)])
+    devices = _NO_DEVICES if serial is None else _SERIAL.format(port=serial)
+    return _UNIT.format(name=NAME, command=command, sandbox=SANDBOX, devices=devices)

@@ -96,6 +96,11 @@ class Courier:
         self._aside: dict[int, tuple[float, Message]] = {}
         self.idle = asyncio.Event()
 
+    def adjust(self, limits: UplinkLimits) -> None:
+        """Other bounds, from the next batch on."""
+        self._limits = limits
+        self._batch = limits.batch
+
     @property
     def away(self) -> bool:
         """Whether the last exchange failed."""
@@ -247,6 +252,11 @@ class Uplink:
             )
             for i, bus in enumerate(buses)
         ]
+
+    def adjust(self, limits: UplinkLimits) -> None:
+        """Other bounds of every courier; `queue` stays as it was."""
+        for courier in self.couriers:
+            courier.adjust(limits)
 
     @property
     def away(self) -> bool:

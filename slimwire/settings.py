@@ -3,9 +3,10 @@
 The command line beats the environment, the environment beats the file, the file beats the defaults.
 """
 
+import logging
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,9 +14,12 @@ import pydantic_settings
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from slimwire.errors import SlimwireError
+from slimwire.settings_file import Change, lines_of, upgraded
+
+_log = logging.getLogger("slimwire.settings")
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -33,17 +37,37 @@ class Setting(NamedTuple):
     about: str
 
 
-def load(schema: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> S:
+def load(
+    schema: type[S],
+    file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    changes: Sequence[Change] = (),
+    upgrade: str = "",
+) -> S:
     """Make `schema` from `file` (TOML; None for none), the environment and `overrides` (None: not given).
 
-    The environment's names come from the schema's own `env_prefix` and `env_nested_delimiter`.
+    The environment's names come from the schema's own `env_prefix` and `env_nested_delimiter`. A file of an
+    older format is read as what `changes` make of it, and a warning names `upgrade`, the command that
+    rewrites it.
 
     Raises:
         SettingsError: the file can't be read or is no TOML, a value is wrong, or something is set that is
             no setting; each is named with where it comes from and what was expected.
     """
-    if file is not None:
-        _check_toml(file)
+    text, data = ("", {}) if file is None else read_toml(file)
+    if file is not None and "format" in schema.model_fields:
+        newest = schema.model_fields["format"].default
+        present = format_of(file, data, newest)
+        if present < newest:
+            data = tomllib.loads(upgraded(text, present, changes, newest))
+            _log.warning(
+                "the settings file %s is of format %d, read as format %d; rewrite it with: %s",
+                file,
+                present,
+                newest,
+                upgrade,
+            )
     _check_environment(schema)
 
     class WithFile(schema):  # type: ignore[misc, valid-type]
@@ -57,7 +81,7 @@ def load(schema: type[S], file: Path | None = None, overrides: Mapping[str, Any]
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             sources = (init_settings, env_settings)
-            return sources if file is None else (*sources, TomlConfigSettingsSource(settings_cls, file))
+            return sources if file is None else (*sources, InitSettingsSource(settings_cls, data))
 
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
@@ -69,7 +93,8 @@ def load(schema: type[S], file: Path | None = None, overrides: Mapping[str, Any]
             remedy="correct or unset it",
         ) from None
     except ValidationError as error:
-        wrong = [_wrong(schema, each, file, given) for each in error.errors()]
+        lines = lines_of(text)
+        wrong = [_wrong(schema, each, file, given, lines) for each in error.errors()]
         raise SettingsError(
             "; ".join(what for what, _ in wrong),
             expected="; ".join(expected for _, expected in wrong),
@@ -128,7 +153,11 @@ def _check_environment(schema: type[BaseSettings]) -> None:
 
 
 def _wrong(
-    schema: type[BaseSettings], error: ErrorDetails, file: Path | None, given: Mapping[str, Any]
+    schema: type[BaseSettings],
+    error: ErrorDetails,
+    file: Path | None,
+    given: Mapping[str, Any],
+    lines: Mapping[str, int],
 ) -> tuple[str, str]:
     """What is wrong and where it comes from, and what was expected."""
     keys = [str(part) for part in error["loc"]]
@@ -139,7 +168,8 @@ def _wrong(
     elif any(name.upper() == variable for name in os.environ):
         where = f"the environment variable {variable}"
     elif file is not None:
-        where = f"{key} in the settings file {file}"
+        line = lines.get(key)
+        where = f"{key} in the settings file {file}" + (f", line {line}," if line else "")
     else:
         where = key or "the settings"
     if error["type"] == "extra_forbidden":
@@ -150,9 +180,33 @@ def _wrong(
     return f"{where} is {error['input']!r}", str(error["msg"]).removeprefix("Value error, ")
 
 
-def _check_toml(file: Path) -> None:
+def format_of(file: Path, data: Mapping[str, Any], newest: int) -> int:
+    """The format a settings file says it has; 1 if it says none.
+
+    Raises:
+        SettingsError: no number, or newer than `newest`.
+    """
+    present = data.get("format", 1)
+    if type(present) is not int or present < 1:
+        raise SettingsError(
+            f"{file}: format is {present!r}",
+            expected=f"a number from 1 to {newest}",
+            remedy="correct the line, or restore the file from a backup",
+        )
+    if present > newest:
+        raise SettingsError(
+            f"{file} is of format {present}, written for a newer Slimwire",
+            expected=f"format {newest} or older",
+            remedy=f"install that Slimwire again, or restore the copy that its upgrade left: {file}.format-*",
+        )
+    return present
+
+
+def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a TOML file, and what it says. Raises SettingsError: it cannot be read, or is no TOML."""
     try:
-        tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except FileNotFoundError:
         raise SettingsError(f"{file}: no such file", remedy="give the path of a TOML settings file") from None
     except (OSError, UnicodeDecodeError) as error:

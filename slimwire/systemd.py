@@ -60,13 +60,14 @@ def hidden_program(extra: str) -> str:
 
     extra: the one to install elsewhere.
     """
-    where = Path(program()[0])
-    if where.parts[1:2] not in (("home",), ("root",)):
-        return ""
-    return (
-        f"{where} lies in a home directory, which the service cannot read; install Slimwire elsewhere first: "
-        f"python3 -m venv /opt/slimwire && /opt/slimwire/bin/pip install 'slimwire[{extra}]'"
-    )
+    for where in (Path(program()[0]), Path(sys.executable).resolve()):
+        if where.parts[1:2] in (("home",), ("root",)):
+            return (
+                f"{where} lies in a home directory, which the service cannot read; install Slimwire "
+                "elsewhere first: /usr/bin/python3 -m venv /opt/slimwire && "
+                f"/opt/slimwire/bin/pip install 'slimwire[{extra}]'"
+            )
+    return ""
 
 
 def is_running() -> bool:

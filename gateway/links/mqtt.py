@@ -273,6 +273,19 @@ class MqttLink:
                 del self._held[name]
             self._acknowledge(origin)
 
+    def renew(self) -> None:
+        """Read certificates again, and connect anew with them.
+
+        Raises:
+            LinkError: one cannot be used; the connection stays as it is.
+        """
+        if self._broker.ca is None:
+            return
+        self._context = self._broker.context()
+        if self._client is not None:
+            self._refused = "certificates were read again"
+            self._client.disconnect()
+
     def close(self) -> None:
         """Say goodbye and close the connection; closing it again does nothing."""
         if self._closed:

@@ -66,7 +66,7 @@ def test_a_wrong_value_is_named_by_where_it_comes_from(
     what, expected, remedy = str(caught.value).split("\n  ")
     assert "--name is 7" in what
     assert "the environment variable SLIMWIRE_TEST__PORT is 'many'" in what
-    assert f"radio.channel in the settings file {file} is 99" in what
+    assert f"radio.channel in the settings file {file}, line 2, is 99" in what
     assert "less than or equal to 26" in expected
     assert remedy == "remedy: correct or remove them"
 

@@ -1,0 +1,175 @@
+"""What `slimwire gateway check` looks at: all that a start needs, and what it would only miss later.
+
+Nothing is changed, and nothing is listened on for longer than it takes to see that it can be.
+"""
+
+import contextlib
+import datetime
+import os
+import socket
+import termios
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.admission import Budget, Limits
+from gateway.errors import GatewayError
+from gateway.legs import broker_of
+from gateway.links.zep import parse_endpoint
+from gateway.settings import EMBEDDED, Settings, load
+from security.errors import SecurityError
+from security.registry import GatewayRegistry
+from slimwire.checks import Check, failed
+from slimwire.errors import SlimwireError
+
+_PATIENCE = 3.0
+#: A certificate that ends within so many days is worth a word.
+_SOON = 30
+
+
+def check(config: Path | None) -> list[Check]:
+    """Everything, settings first; what depends on settings that cannot be read is left out."""
+    try:
+        settings = load(config)
+    except SlimwireError as error:
+        return [failed("settings", error)]
+    where = f"{config}: " if config else ""
+    return [Check("settings", f"{where}every value is one that can be"), *_rest(settings)]
+
+
+def _rest(settings: Settings) -> Iterator[Check]:
+    yield _registry(settings)
+    yield _state(settings)
+    if settings.listen:
+        yield _port("radio", settings.listen, socket.SOCK_DGRAM, settings)
+    if settings.uart.port is not None:
+        yield _serial(settings.uart.port, settings.uart.baud)
+    if settings.mqtt.broker == EMBEDDED:
+        yield _port("broker", settings.mqtt.listen, socket.SOCK_STREAM, settings)
+    elif settings.mqtt.broker:
+        yield from _broker(settings)
+    if not (settings.listen or settings.uart.port or settings.mqtt.broker):
+        yield Check("legs", "none", False, "set `listen`, [uart] port or [mqtt] broker")
+    for url in settings.edge_servers():
+        yield _edge(url)
+
+
+def _registry(settings: Settings) -> Check:
+    path = settings.registry_file()
+    if not path.exists() and settings.registry is None:
+        return Check(
+            "registry",
+            f"{path} is made at the first start",
+            remedy="enrol devices: `slimwire provision --help`",
+        )
+    try:
+        registry = GatewayRegistry.load(path)
+    except SecurityError as error:
+        return Check("registry", f"{error.what}", False, error.remedy or "restore it from a backup")
+    devices = sum(not device.revoked for device in registry.devices.values())
+    try:
+        Budget(Limits(memory=settings.limits.memory), devices)
+    except GatewayError as error:
+        return failed("registry", error)
+    return Check("registry", f"{path}: site {registry.site!r}, {devices} devices")
+
+
+def _state(settings: Settings) -> Check:
+    path = settings.state_directory()
+    there = path
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Check("state", f"{path} cannot be written", False, "name another directory as `state`")
+    free = os.statvfs(there).f_bavail * os.statvfs(there).f_frsize
+    if free < settings.outbox.bytes:
+        return Check(
+            "state",
+            f"{path} has {free >> 20} MiB left, the outbox may take {settings.outbox.bytes >> 20}",
+            remedy="make room, or set [outbox] bytes to less",
+        )
+    return Check("state", f"{path}, {free >> 20} MiB left")
+
+
+def _port(name: str, where: str, kind: socket.SocketKind, settings: Settings) -> Check:
+    """Whether an address can be bound; one that a running gateway of these settings holds is no fault."""
+    protocol = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(*parse_endpoint(where), type=kind)[0]
+        with socket.socket(family, kind) as sock:
+            if kind is socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+    except OSError as error:
+        if settings.admin_socket().exists():
+            return Check(name, f"{protocol} {where}: in use, as by the gateway that runs")
+        return Check(
+            name,
+            f"{protocol} {where} cannot be listened on: {error.strerror}",
+            False,
+            f"stop what uses it (ss -lnp | grep {where.rpartition(':')[2]}), or name another",
+        )
+    return Check(name, f"{protocol} {where} is free")
+
+
+def _serial(port: Path, baud: int) -> Check:
+    if not hasattr(termios, f"B{baud}"):
+        return Check("uart", f"no serial port has {baud} baud", False, "set a speed such as 115200")
+    if not port.exists():
+        return Check("uart", f"{port} is not there", False, "plug it in, or correct [uart] port")
+    if not os.access(port, os.R_OK | os.W_OK):
+        return Check("uart", f"{port} is not ours to use", False, "sudo usermod -aG dialout $USER")
+    return Check("uart", f"{port} at {baud} baud")
+
+
+def _broker(settings: Settings) -> Iterator[Check]:
+    try:
+        broker = broker_of(settings.mqtt)
+        context = broker.context()
+    except GatewayError as error:
+        yield failed("broker", error)
+        return
+    if broker.certificate is not None:
+        yield _certificate(broker.certificate)
+    try:
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.create_connection((broker.host, broker.port), _PATIENCE))
+            if context is not None:
+                stack.enter_context(context.wrap_socket(sock, server_hostname=broker.host))
+    except OSError as error:
+        yield Check(
+            "broker",
+            f"{broker} does not answer: {error}",
+            remedy="start it, or correct [mqtt]; the gateway starts without, and goes on trying",
+        )
+        return
+    yield Check("broker", f"{broker} answers" + (" over TLS" if context is not None else " without TLS"))
+
+
+def _certificate(path: Path) -> Check:
+    from cryptography import x509  # noqa: PLC0415  (loads its libraries)
+
+    ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    left = (ends - datetime.datetime.now(datetime.UTC)).days
+    if left < 0:
+        return Check(
+            "certificate",
+            f"{path} expired on {ends:%Y-%m-%d}",
+            False,
+            "have a new one issued, and name it in [mqtt]",
+        )
+    advice = "have a new one issued in time" if left < _SOON else ""
+    return Check("certificate", f"{path}, good until {ends:%Y-%m-%d}", remedy=advice)
+
+
+def _edge(url: str) -> Check:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=_PATIENCE):
+            return Check("edge server", f"{url} is ready")
+    except (OSError, urllib.error.URLError) as error:
+        return Check(
+            "edge server",
+            f"{url} does not answer: {getattr(error, 'reason', error)}",
+            remedy="start it (`slimwire edge run`), or correct `edge`; meanwhile messages wait in the outbox",
+        )
