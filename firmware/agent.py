@@ -89,6 +89,8 @@ class Agent:
             except asyncio.CancelledError:
                 if self._under_way:
                     raise  # somebody ends the agent, not the answer the wait
+            except MemoryError:
+                self._receiver.reject("no-memory")
         for task in others:
             task.cancel()
 
@@ -153,8 +155,10 @@ class Agent:
         if not self._custody:  # else the gateway has it: the answer is late, the message is not lost
             self._took()
             self.log("lost", '"c":%d' % counter)
-            if self._counters.identity[5] > 0:
-                self._turn(-1)
+            if self._receiver.trial > 0:
+                from firmware.rotation import turn
+
+                turn(self, -1)
 
     async def _put(self, frame):
         try:
@@ -219,14 +223,8 @@ class Agent:
             ),
         )
         self._under_way = False
-        if self._receiver.order or self._counters.identity[5]:
-            self._turn(self._receiver.order)
         self._sampling.cancel()
+        if self._receiver.order or self._receiver.trial:
+            from firmware.rotation import turn  # where there is no room for it now, the order comes again
 
-    def _turn(self, order):
-        try:
-            from firmware.rotation import turn
-
-            turn(self, self._message, self._receiver, self._counters, order)
-        except MemoryError:
-            self._receiver.reject("no-memory")  # the order comes again
+            turn(self, self._receiver.order)

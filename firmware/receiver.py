@@ -36,7 +36,7 @@ class Receiver:
 
     accepted: fragments that passed; rejected: {reason: frames}.
     answer: after ANSWER, (next width index, status, class, confidence in 1/65535, Unix time in s or None,
-    detail). order: in it, the key epoch to go on with, 0: none.
+    detail). order: in it, the key epoch to go on with, 0: none. trial: see firmware.rotation.
     custody: after CUSTODY, its status: 0 committed, 1 already, 2 full, 3 revoked.
     recovery: what reads recoverable fragments, if the device has it (`firmware.recovery`).
     """
@@ -63,7 +63,7 @@ class Receiver:
         self.accepted = 0
         self.rejected = {}
         self.answer = None
-        self.order = self.custody = 0
+        self.order = self.trial = self.custody = 0
 
     def expect(self, counter):
         """Act on the answer to `counter` from now on, 0: to none. What another has collected is given up."""

@@ -31,12 +31,11 @@ def _load(root):
 
     settings = load(root + "device.json")
     secret, eui64, site = settings.pop("root"), settings["eui64"], settings["site"]
-    if "epoch.a" in os.listdir(root) or "epoch.b" in os.listdir(root):
+    if "epoch" in os.listdir(root):
         from firmware.rotation import newest
 
         settings["epoch"] = newest(root, secret, settings["epoch"])
-    settings["identity"] = [secret, eui64, site, root, settings["epoch"], 0]
-    keys = derive(secret, eui64, settings["epoch"], site)
+    keys = derive(secret, eui64, settings["epoch"], site) + (secret + site.encode(),)  # noqa: RUF005
     forget("config", "keys", "hkdf", "rotation")
     return settings, keys
 
@@ -82,6 +81,7 @@ def _messages(settings, keys, head):
     receiver = Receiver(
         eui64, gateway, epoch, pad(keys[1]), block_cipher(keys[3]), downlink(*ends), memory[:ROOM]
     )
+    message.epoch, message.secret = epoch, keys[4]  # for firmware.rotation
     Message.__init__ = Receiver.__init__ = None
     if settings["recovery"] != "off":
         if not hasattr(gc, "mem_free") or gc.mem_free() > _RECOVERABLE:
@@ -141,8 +141,6 @@ def _storage(settings, root):
     port.connect(settings["wifi"])
     log, write = port.open_log(root + settings["log"]) if settings["log"] else (sys.stdout, sys.stdout.write)
     counters = Counter(root, port.flush)
-    # For firmware.rotation: root secret, EUI-64, site, directory, epoch, trial.
-    counters.identity = settings.pop("identity")
     Counter.__init__ = None
     forget("ports.unix", "ports.esp32", "ports.rp2", "ports.wlan", "ports.littlefs", "ports")
     return log, write, counters
@@ -179,8 +177,8 @@ def assemble(root, own=None):
         link = _once("_mqtt", settings["link"], settings["eui64"], settings["site"], 27 + len(message.body))
         frame = link.frame
     else:
-        link = _once("_link", settings["link"], settings["eui64"])
-    source = _once("_source", settings["source"], root, head.shape)
+        link = _once("_link", settings.pop("link"), settings["eui64"])
+    source = _once("_source", settings.pop("source"), root, head.shape)
     from firmware.agent import Agent
     from firmware.fallback import Fallback
 
