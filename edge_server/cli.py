@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from edge_server import service_cli
 from edge_server.errors import EdgeError
 from slimwire import log, output
 
@@ -72,7 +73,7 @@ def run(
         ", ".join(served.name for served in server.tails),
         len(server.enrolled),
     )
-    service = uvicorn.Server(
+    service = _notifying(
         uvicorn.Config(create_app(server), loop="uvloop", log_config=None, access_log=False, lifespan="on")
     )
     try:
@@ -131,6 +132,27 @@ def explain(
         on_time = " ".join(f"{p:.2f}" for p in c["on_time"])
         table.add_row(f"{c['seconds_ago']:.1f} s", f"{c['width']:g}", c["reason"], on_time, str(c["samples"]))
     output.stdout.print(table)
+
+
+app.add_typer(service_cli.app)
+
+
+def _notifying(config: Any) -> Any:
+    """A uvicorn server that tells systemd when it serves."""
+    import uvicorn  # noqa: PLC0415
+
+    from slimwire.notify import notify  # noqa: PLC0415
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            notify("READY=1")
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            notify("STOPPING=1")
+            await super().shutdown(sockets)
+
+    return Server(config)
 
 
 def _show(width: float | None) -> str:

@@ -16,6 +16,9 @@ from slimwire import settings
 _FIXED = "fixed-"
 ENVIRONMENT = "SLIMWIRE_EDGE__"
 
+#: The format of settings files that this version writes.
+FORMAT = 1
+
 
 class Settings(BaseSettings):
     """What an edge server can be told."""
@@ -58,6 +61,7 @@ class Settings(BaseSettings):
     answer_detail: bool = Field(False, description="send the class's name along in each answer")
     answers_kept: int = Field(256, ge=1, le=1_000_000, description="stored answers per device, for retries")
     waiting_batches: int = Field(64, ge=1, description="batches that may wait; more are told to try again")
+    format: int = Field(FORMAT, description="format of the settings file")
 
     @field_validator("bundles", mode="before")
     @classmethod
@@ -89,7 +93,7 @@ def load(path: Path | None = None, **given: Any) -> Settings:
     Raises:
         SettingsError: the file is missing or no TOML, a name is unknown, or a value is out of range.
     """
-    return settings.load(Settings, path, given)
+    return settings.load(Settings, path, given, upgrade=f"slimwire edge upgrade --config {path}")
 
 
 def _width_of(policy: str) -> float | None:

@@ -80,7 +80,7 @@ def _state(settings: Settings) -> Check:
     there = path
     while not there.exists():
         there = there.parent
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Check("state", f"{path} cannot be written", False, "name another directory as `state`")
     free = os.statvfs(there).f_bavail * os.statvfs(there).f_frsize
     if free < settings.outbox.bytes:

@@ -11,7 +11,6 @@ from gateway import kept_trust, live, watchdog
 from gateway.admin import AdminServer
 from gateway.enrolment import FLOOR, Enrolment
 from gateway.legs import Legs
-from gateway.notify import notify
 from gateway.outbox import Store
 from gateway.service import Service
 from gateway.settings import Settings
@@ -19,6 +18,7 @@ from gateway.trust_file import NAME as TRUST_NAME
 from security.chain import ChainVerifier
 from security.trust import PredictiveTrust
 from slimwire.errors import SlimwireError
+from slimwire.notify import notify
 
 _log = logging.getLogger("gateway")
 

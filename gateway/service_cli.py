@@ -123,11 +123,8 @@ def uninstall(
 def _show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json(report)
-        return
-    for name, value in report.items():
-        if value not in ("", None, [], False):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            typer.echo(f"{name.replace('_', ' ')}: {shown}")
+    else:
+        checks.show_report(report)
 
 
 @broker_app.command("config")

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gateway.notify import notify
 from gateway.service import Service
+from slimwire.notify import notify
 
 _log = logging.getLogger("gateway.watchdog")
 

@@ -35,6 +35,14 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
     return {"good": all(check.good for check in checks), "checks": [check._asdict() for check in checks]}
 
 
+def show_report(report: dict[str, Any]) -> None:
+    """What a command did, for people: a line each of what there is to say."""
+    for name, value in report.items():
+        if value not in ("", None, [], False):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            typer.echo(f"{name.replace('_', ' ')}: {shown}")
+
+
 def show(checks: Iterable[Check]) -> None:
     """For people."""
     for check in checks:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway import watchdog
-from gateway.notify import notify
 from gateway.unit import NAME, unit_text
 from gateway.watchdog import Progress, Stage
+from slimwire.notify import notify
 from slimwire.systemd import program
 from tests.gateway.brokers import until
 
