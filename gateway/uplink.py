@@ -146,7 +146,8 @@ class Courier:
 
     async def _read(self, wanted: tuple[int, int, int]) -> None:
         after, until, count = wanted
-        self.lanes.read(wanted, *await self._outbox.page(after, until, max(count, _PAGE)))
+        found, last = await self._outbox.page(after, until, max(count, _PAGE))
+        self.lanes.read(wanted, [message for message in found if message.id not in self._aside], last)
 
     async def _deliver(self, batch: list[Message]) -> None:
         """One batch there and its verdicts back."""

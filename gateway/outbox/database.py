@@ -48,6 +48,20 @@ CREATE TABLE clock (
 STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 
 
+_SURROUNDINGS = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
+
 class OutboxError(GatewayError):
     """The outbox cannot be used; nothing in it was given up."""
 
@@ -81,7 +95,7 @@ def open_database(
         try:
             problem = _problem(db) if existed and path.stat().st_size else None
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+            if surroundings(error):
                 raise
             problem = str(error)
         if problem is not None:
@@ -91,6 +105,7 @@ def open_database(
         if found == 0:
             return _create(db)
         _check_ours(db, path, found, version)
+        _settle(db)
         _migrate(db, path, found, version, steps)
         path.with_name(path.name + ".new").unlink(missing_ok=True)
     except (sqlite3.Error, OSError) as error:
@@ -100,6 +115,11 @@ def open_database(
             remedy="correct its owner (chown), free space, or name another --state directory",
         ) from error
     return db
+
+
+def surroundings(error: sqlite3.Error) -> bool:
+    """Whether an error is about the disk or about who may do what there; else it is about the file itself."""
+    return error.sqlite_errorcode & 0xFF in _SURROUNDINGS
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -128,11 +148,15 @@ def _problem(db: sqlite3.Connection) -> str | None:
 
     SQLite sees whether its pages and trees make sense; what the rows say, their own checksums know.
     """
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    application = int(db.execute("PRAGMA application_id").fetchone()[0])
+    if version > VERSION or (version and application != APPLICATION):
+        return None  # not ours to judge, nor to mend
     _settle(db)
     found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
     if found != "ok":
         return found
-    if db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
+    if version == VERSION:
         readers: tuple[tuple[str, Callable[[Sequence[Any]], object]], ...] = (
             ("messages", rows.message_of),
             ("used", rows.used_of),

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -34,6 +34,8 @@ ROW = 64
 _SHARE = {Standing.FULL: 4.0, Standing.PROBATION: 0.25, Standing.QUARANTINE: 0.25}
 #: Messages that wait for their commit at most: beyond, the disk is too slow for what comes.
 _UNCOMMITTED = 8192
+#: Expired messages remembered: more than may be in hand.
+_EXPIRED = 65536
 #: s between two tries to remove what was delivered, while the disk is full.
 _RETRY = 0.5
 #: s over which the rate of what comes is averaged.
@@ -80,6 +82,9 @@ class Outbox:
         self._offered_bytes = 0.0
         self._measured = time.monotonic()
         self._work = Work()
+        self._offered: list[Offered] = []
+        #: Messages that expired lately: whoever has them in hand still may say that they were taken.
+        self._expired: OrderedDict[int, None] = OrderedDict()
         self._pages: list[tuple[tuple[int, int, int], asyncio.Future[list[Message]]]] = []
         #: Messages that wait for their commit.
         self.uncommitted = 0
@@ -131,10 +136,17 @@ class Outbox:
         self._hold(offered.device, 1, size)
         self._offered_bytes += size
         self.uncommitted += 1
-        with self._wake:
-            self._work.offered.append(offered)
-            self._wake.notify()
+        if not self._offered:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._offered.append(offered)
         return None
+
+    def _hand_over(self) -> None:
+        """What was offered in this turn of the event loop is the thread's now."""
+        offered, self._offered = self._offered, []
+        with self._wake:
+            self._work.offered.extend(offered)
+            self._wake.notify()
 
     def settle(self, messages: Iterable[Message]) -> None:
         """The edge server took these, and `take` follows: `page` gives them no more."""
@@ -142,7 +154,11 @@ class Outbox:
 
     def take(self, messages: Iterable[Message], trust: Iterable[TrustRow] = ()) -> None:
         """The edge server took these: they leave, with what that did to the trust in their devices."""
-        ids = [message.id for message in messages]
+        ids = []
+        for message in messages:
+            if message.id not in self._expired:
+                ids.append(message.id)
+                self._hold(message.device, -1, -(len(message.sealed) + ROW))
         self._leaving.update(ids)
         with self._wake:
             self._work.taken.extend(ids)
@@ -252,8 +268,12 @@ class Outbox:
         self._say(done.problem)
         if done.kept:
             self._leaving.difference_update(work.taken)
-        for gone in (*done.left, *done.gone):
-            self._hold(gone.device, -1, -(gone.size + ROW))
+        for gone in done.gone:
+            if gone.id not in self._leaving:
+                self._expired[gone.id] = None
+                self._hold(gone.device, -1, -(gone.size + ROW))
+        while len(self._expired) > _EXPIRED:
+            self._expired.popitem(last=False)
         if done.gone:
             self._counters[Reason.OUTBOX_EXPIRED] += len(done.gone)
             _log.error(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gateway.outbox import rows
 from gateway.outbox.clock import Clock
-from gateway.outbox.database import FILE, OutboxError, open_database
+from gateway.outbox.database import FILE, OutboxError, open_database, surroundings
 from gateway.outbox.rows import Message, TrustRow
 from security.errors import StateError
 from security.replay import Intervals
@@ -169,20 +169,25 @@ class Store:
         """
         try:
             return self._commit(work)
-        except sqlite3.OperationalError as error:
-            problem = str(error)
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
+            if surroundings(error):
+                return self._without_room(work, str(error))
             raise OutboxError(
                 f"the outbox {self.path} is damaged: {error}",
                 remedy="start the gateway again: it keeps the damaged file and goes on with all that is "
                 "readable in it",
             ) from error
+
+    def _without_room(self, work: Work, problem: str) -> Done:
+        """What is offered is refused; the rest needs less room, and may make some."""
         refused: list[Message | CustodyStatus] = [CustodyStatus.FULL] * len(work.offered)
         if not work.offered:
             return Done(refused, False, [], problem)
         try:
             done = self._commit(Work([], work.taken, work.trust, work.expire))
-        except sqlite3.OperationalError:
+        except sqlite3.Error as error:
+            if not surroundings(error):
+                raise
             return Done(refused, False, [], problem)
         return Done(refused, True, done.gone, problem)
 
