@@ -29,6 +29,14 @@ class Agent:
     log; the other parts as firmware.setup makes them.
     """
 
+    # Here, not in __init__: an object's members double their room at once, and at the start there is least.
+    _sampling = None  # the task to interrupt when the answer is there
+    _under_way = _custody = False  # a message; the gateway has it
+    _started = 0  # ticks of its first frame
+    _duration = _used = 0  # ms and retries that the last message took
+    _link_errors = 0
+    _elapsed = 0  # ms since the start, summed up because ticks wrap
+
     def __init__(self, head, source, link, message, receiver, frame, counters, fallback, settings, write):
         self._head = head
         self._source = source
@@ -42,12 +50,6 @@ class Agent:
         self._retries = settings["retries"]
         self._write = write
         self._frame = frame
-        self._sampling = None  # the task to interrupt when the answer is there
-        self._under_way = self._custody = False  # a message; the gateway has it
-        self._started = 0  # ticks of its first frame
-        self._duration = self._used = 0  # ms and retries that the last message took
-        self._link_errors = 0
-        self._elapsed = 0  # ms since the start, summed up because ticks wrap
         self._ticks = ticks_ms()
         link.reject = receiver.reject
 
