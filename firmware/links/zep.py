@@ -51,7 +51,7 @@ class ZepLink:
         # sends is received.
         if bind:
             self._socket.bind(socket.getaddrinfo("0.0.0.0", bind)[0][-1])
-        self._socket.connect(socket.getaddrinfo(host, port)[0][-1])
+        self._socket.connect(socket.getaddrinfo(host, port, socket.AF_INET)[0][-1])
         self._socket.setblocking(False)
 
     async def send(self, frame):
