@@ -30,7 +30,7 @@ class Limits:
     #: Pool of fragments that overtook their first one.
     early_pool: int = 4096
     #: A datagram unfinished for this long is dropped (RFC 4944 §5.3: at most 60 s).
-    timeout: float = 60.0
+    timeout: float = 15.0
     #: A fragment that overtook its first one is kept for this long.
     early_timeout: float = 10.0
     #: Copies of a completed datagram are late duplicates for this long, then a retry of the device.

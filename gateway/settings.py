@@ -49,7 +49,7 @@ class LimitSettings(_Section):
     memory: int = Field(
         default=8 * 1024 * 1024, ge=4096, description="bytes for datagrams under reassembly, all devices"
     )
-    timeout: float = Field(default=60.0, gt=0, le=60, description="s an unfinished datagram is kept")
+    timeout: float = Field(default=15.0, gt=0, le=60, description="s an unfinished datagram is kept")
     retry_gap: Seconds = Field(
         default=0.2, description="s after completion in which copies are late duplicates"
     )

@@ -240,7 +240,7 @@ class BothEnds(RuleBasedStateMachine):
         if self.history:
             self.hear(self.history[pick % len(self.history)])
 
-    @rule(seconds=st.sampled_from([0.3, 5.0, 61.0]))
+    @rule(seconds=st.sampled_from([0.3, 5.0, 16.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.target.tick(self.now)

@@ -26,7 +26,7 @@ def attack(
     seconds: Annotated[float, typer.Option(min=10, max=86_400, help="Simulated time of each row.")] = 120.0,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=60, help="s that Slimwire's gateway keeps an unfinished datagram.")
-    ] = 60.0,
+    ] = 15.0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     jobs: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0: one for each CPU.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
