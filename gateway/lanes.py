@@ -2,7 +2,8 @@
 
 Two lanes, each in the order in which its messages were committed, so that each device's order holds in each:
 
-- live: what came while the edge server took messages; in memory. Devices of full standing go first.
+- live: what came while the edge server took messages; in memory. Devices of full standing go first; what a
+  device sends while something of its own waits there goes behind that, whatever its standing is by then.
 - backlog: everything else, such as what is there at the start or came while the server was away; on the disk,
   read a page at a time, so that memory does not grow with it.
 
@@ -36,6 +37,8 @@ class Lanes:
         self._mine = mine
         self._first: OrderedDict[int, Message] = OrderedDict()
         self._later: OrderedDict[int, Message] = OrderedDict()
+        #: How many of each device's messages are live: above zero in `_first`, below zero in `_later`.
+        self._of: dict[bytes, int] = {}
         #: The backlog is what lies on the disk with ids above `_read` and up to `_until`, and `_page`.
         self._read, self._until = 0, last
         self._page: deque[Message] = deque()
@@ -52,7 +55,10 @@ class Lanes:
 
     def put(self, message: Message, standing: Standing) -> None:
         """Enter a message that was just committed; ids only ever rise."""
-        (self._first if standing is Standing.FULL else self._later)[message.id] = message
+        waiting = self._of.get(message.device, 0)
+        first = waiting > 0 or (waiting == 0 and standing is Standing.FULL)
+        (self._first if first else self._later)[message.id] = message
+        self._of[message.device] = waiting + (1 if first else -1)
         if self.live > self._bound:
             self.demote()
 
@@ -62,6 +68,7 @@ class Lanes:
         self._until = max(ids, default=self._until)
         self._first.clear()
         self._later.clear()
+        self._of.clear()
 
     def wanted(self, count: int) -> tuple[int, int, int] | None:
         """What to read from the disk before `head(count)`: ids above, ids up to, how many; None: nothing."""
@@ -85,8 +92,12 @@ class Lanes:
         """These left, or are to be left alone for now."""
         gone = set(ids)
         for one in gone:
-            if self._first.pop(one, None) is None:
-                self._later.pop(one, None)
+            message = self._first.pop(one, None) or self._later.pop(one, None)
+            if message is not None:
+                left = self._of.pop(message.device)
+                left -= 1 if left > 0 else -1
+                if left:
+                    self._of[message.device] = left
         if any(message.id in gone for message in islice(self._page, len(gone))):
             self._page = deque(message for message in self._page if message.id not in gone)
 
