@@ -18,7 +18,7 @@ class Bench:
         self.members = [Member(number) for number in range(1, devices + 1)]
         kind = DEFENCES[name]
         self.fmt = kind.fmt()
-        self.defence = kind.make(Settings(self.members, memory or memory_for(devices), 15.0), self.fmt)
+        self.defence = kind.make(Settings(self.members, memory or memory_for(devices), 60.0), self.fmt)
         self.number = 0
         self.counter = 0
 
