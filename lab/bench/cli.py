@@ -1,5 +1,6 @@
 """`slimwire bench`: measure parts against a peer or a limit."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -179,3 +180,26 @@ def _load(name: str) -> "Bundle":
         return Bundle.load(name)
     except BundleError as error:
         raise SlimwireError(str(error)) from error
+
+
+@app.command()
+def custody(
+    messages: Annotated[int, typer.Option(min=10, max=100_000, help="One after the other.")] = 300,
+    seed: _Seed = 1,
+    directory: Annotated[
+        Path | None, typer.Option(help="On the file system to measure [the one of temporary files].")
+    ] = None,
+    json: _Json = False,
+) -> None:
+    """From a Wi-Fi device's message, through mosquitto, to its custody, against two fsyncs and 2 ms."""
+    from lab.bench.custody import measure  # noqa: PLC0415
+
+    result = measure(messages, seed, directory)
+    if json:
+        print_json(result)
+        return
+    stdout.print(
+        f"custody after {result['p50_ms']} ms (median of {messages}; 99th percentile {result['p99_ms']} ms); "
+        f"an fsync takes {result['fsync_ms']} ms, so the bound is {result['bound_ms']} ms: "
+        + ("met" if result["met"] else "NOT MET")
+    )
