@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gateway import kept_trust, live, watchdog
 from gateway.admin import AdminServer
+from gateway.discovery import Discovery
 from gateway.enrolment import FLOOR, Enrolment
 from gateway.legs import Legs
 from gateway.outbox import Store
@@ -94,7 +95,10 @@ async def run(
     try:
         await admin.start()
         serving = asyncio.create_task(service.run())
-        feeding = asyncio.create_task(watchdog.feed(service))
+        beside = [asyncio.create_task(watchdog.feed(service))]
+        if legs.mqtt is not None and settings.mqtt.discovery:
+            discovery = Discovery(service, legs.mqtt, settings.mqtt.discovery_prefix)
+            beside.append(asyncio.create_task(discovery.run()))
         if reload is not None:
             loop.add_signal_handler(signal.SIGHUP, _reload, service, legs, reload)
         stopping = asyncio.create_task(stop.wait())
@@ -112,7 +116,8 @@ async def run(
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         notify("STOPPING=1")
         stopping.cancel()
-        feeding.cancel()
+        for task in beside:
+            task.cancel()
         if not serving.done():
             await service.drain(_DRAIN)
             serving.cancel()

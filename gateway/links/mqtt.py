@@ -20,7 +20,7 @@ import socket
 import ssl
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,8 +132,6 @@ class MqttLink:
         site: the registry's site.
         gateway: our EUI-64.
         queue: fragments waiting at most.
-        on_connected: called at each connection, after birth and subscription, with the way to publish:
-            topic, payload, retain.
 
     Attributes:
         counters: as of any link.
@@ -148,7 +146,6 @@ class MqttLink:
         gateway: bytes,
         *,
         queue: int = 4096,
-        on_connected: Callable[[], None] | None = None,
     ) -> None:
         try:
             self._up = mqtt.topic(site, None, mqtt.UP)
@@ -166,7 +163,6 @@ class MqttLink:
         self._site = site
         self._gateway = gateway
         self._bound = min(queue, 0xFFFF)
-        self._on_connected = on_connected
         self._queue: deque[Received] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._held: OrderedDict[tuple[bytes, int], _Held] = OrderedDict()
@@ -191,14 +187,13 @@ class MqttLink:
         gateway: bytes,
         *,
         queue: int = 4096,
-        on_connected: Callable[[], None] | None = None,
     ) -> "MqttLink":
         """Start connecting; a broker that is not there yet is waited for.
 
         Raises:
             LinkError: a certificate cannot be used, or the site's name is no part of a topic.
         """
-        return cls(broker, site, gateway, queue=queue, on_connected=on_connected)
+        return cls(broker, site, gateway, queue=queue)
 
     @property
     def description(self) -> str:
@@ -433,8 +428,6 @@ class MqttLink:
         self._told = ""
         self.publish(mqtt.topic(self._site, self._gateway, mqtt.STATE), mqtt.ONLINE, retain=True)
         _log.info("connected to the broker %s, MQTT %s, reading %s", self._broker, self.protocol, self._up)
-        if self._on_connected is not None:
-            self._on_connected()
 
     def _logged(self, _client: Client, _data: object, _level: int, text: str) -> None:
         # paho tells of a TLS alert, the broker's verdict on our certificate, here only.
