@@ -50,7 +50,7 @@ class Enrolled:
         if not path.exists():
             raise EdgeError(
                 f"the registry {path} does not exist",
-                expected="an edge-registry.json, as `slimwire provision install --site-dir DIR` writes it",
+                expected="an edge-registry.json, as `slimwire provision site NAME` writes it",
                 remedy="enrol a device first, name another file, or leave --registry out: images only",
             )
         try:

@@ -130,7 +130,7 @@ class Enrolment:
             ) from error
         _log.warning(
             "made an empty registry %s for gateway %s, site %r: no device is enrolled yet, so every frame is "
-            "refused as `stranger`; enrol one with `slimwire provision install`, or copy a registry there",
+            "refused as `stranger`; enrol one with `slimwire provision up`, or copy a registry there",
             self.path,
             gateway.hex(),
             _DEFAULT_SITE,

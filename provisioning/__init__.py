@@ -11,8 +11,10 @@
           site.enrol(settings, name)                  # both registries, signed, under one new version
 
   Hold a site briefly: it locks out other writers. A `Secret` remembers the key it derived, so keep it;
-- `board`: one MicroPython board through mpremote; `payload`: the files it gets; `install`: the whole of it,
-  verified;
+- `up`: from a bare port to a verified fleet entry; `site_file` and `profiles`: the site and the kinds of
+  board, as data; `entries` and `overview`: the fleet; `many`: several boards at once;
+- `board`: one MicroPython board through mpremote; `access`: serial ports; `payload`: the files it gets;
+  `images` and `flashing`: MicroPython itself; `watch`: what the gateway says; `doctor`: what is wrong;
 - `emulated`: a board that is a pseudo-terminal, a littlefs image and a real MicroPython; `cli`: `slimwire
-  provision`.
+  provision`, with `boards_cli`, `fleet_cli` and `linux`.
 """

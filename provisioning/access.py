@@ -14,7 +14,7 @@ from pathlib import Path
 import serial
 from serial.tools import list_ports
 
-from provisioning.errors import BoardError, ProvisionError
+from provisioning.errors import BoardError
 
 _INTERRUPT = b"\r\x03\x03"
 _SETTLE_S = 1.0
@@ -195,7 +195,9 @@ def _open(port: str) -> Iterator[serial.Serial]:
         line.dtr = line.rts = False
         line.open()
     except (serial.SerialException, ValueError) as error:
-        raise refused(port) or ProvisionError(f"{port} cannot be opened: {error}") from error
+        raise refused(port) or BoardError(
+            f"{port} cannot be opened: {error}", remedy=candidates(), fault="no-port"
+        ) from error
     try:
         yield line
     except serial.SerialException as error:

@@ -21,8 +21,6 @@ from typing import Any
 from provisioning import access
 from provisioning.errors import BoardError
 
-#: mpremote's own ways to name a port.
-_NAMED = ("auto", "id:", "port:", "socket://", "rfc2217://")
 _QUICK_S = 40.0
 _COPY_S = 900.0
 _RESET_S = 0.25
@@ -242,7 +240,7 @@ def veiled(settings: Mapping[str, Any], nonce: bytes) -> dict[str, Any]:
 
 
 class Board:
-    """The board at a serial port, as mpremote names it: a device path, `auto`, or `id:SERIAL`.
+    """The board at a serial port: a device path, or a URL that pyserial takes.
 
     Args:
         press_reset: resets the board by its control lines; None: `access.press_reset`.
@@ -255,7 +253,7 @@ class Board:
         self.port = port
         self._press_reset = press_reset or access.press_reset
         self._way: Sequence[str] = ()
-        if not port.startswith(_NAMED):
+        if "://" not in port:
             access.check(port)
 
     def probe(self) -> BoardInfo:
@@ -299,12 +297,6 @@ class Board:
         wanted = [(at, len(data), hashlib.sha256(data).hexdigest()) for at, data in segments]
         return [int(line) for line in self._exec(_MEMORY.format(segments=wanted))]
 
-    def set_clock(self) -> None:
-        """Give the board this computer's time."""
-        now = time.gmtime()
-        code = f"import machine; machine.RTC().datetime({(*now[:3], now[6], *now[3:6], 0)!r})"
-        self._exec(code)
-
     def clear(self, folder: str, keep: Sequence[str], files: Sequence[str]) -> list[str]:
         """Delete what is below `folder` and not in `keep`, and `files`; returns what there was."""
         code = _CLEAR.format(keep=list(keep), folder=folder, files=list(files))
@@ -339,8 +331,6 @@ class Board:
         As mpremote does it; without the soft reset; after more Ctrl-C and a while; after a hard reset. The
         way that worked is used from then on. A port that says nothing even after a reset is not climbed.
         """
-        if self.port.startswith(_NAMED):
-            return self._exec(code)
         if access.silent(self.port):
             self._press_reset(self.port)
             if access.silent(self.port):
@@ -401,13 +391,6 @@ class Board:
                 f"the flash of the board at {self.port} is full",
                 remedy="delete files from it (`mpremote fs rm`), or install fewer images",
                 fault="flash-full",
-            )
-        if "no device found" in said or "no device with serial number" in said:
-            return BoardError(
-                f"no board is plugged in that --port {self.port} would find",
-                remedy="connect it, with a cable that carries data, or name its port with --port. "
-                + access.candidates(),
-                fault="no-port",
             )
         if "failed to access" in said:
             return access.refused(self.port) or BoardError(

@@ -1,5 +1,6 @@
 """`slimwire provision` for boards: up, verify, flash, discover, list, show, logs, doctor, site."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ _PORT = Annotated[
 ]
 _ONE_PORT = Annotated[str, typer.Option("--port", help="Serial port: a path, auto, or id:SERIAL.")]
 _BOARD = Annotated[
-    str | None, typer.Option("--board", help="Board profile, by name or file [what the board says it is].")
+    str | None,
+    typer.Option("--board", help="Board profile, by name or file; else what the board says it is."),
 ]
 _SITE = Annotated[str, typer.Option("--site", help="Site: the name of a file in sites/, or its path.")]
 _JOBS = Annotated[int, typer.Option("--jobs", help="Boards at a time.", min=1, max=64)]
@@ -54,7 +56,7 @@ def up(
     eui64: _EUI = None,
     image: _IMAGE = None,
     image_sha256: _SHA = None,
-    bundle: Annotated[str | None, typer.Option(help="Model to install [the site's].")] = None,
+    bundle: Annotated[str | None, typer.Option(help="Model to install; else the site's.")] = None,
     source: Annotated[bool, typer.Option("--source", help="Send .py, not compiled code.")] = False,
     new_identity: Annotated[
         bool, typer.Option("--new-identity", help="Give the device a new root secret, whatever it has.")
@@ -138,7 +140,7 @@ def flash(
     board: Annotated[str, typer.Option("--board", help="Board profile, by name or file.")],
     image: _IMAGE = None,
     image_sha256: _SHA = None,
-    site: Annotated[str | None, typer.Option("--site", help="Site whose [micropython.BOARD] to use.")] = None,
+    site: Annotated[str | None, typer.Option("--site", help="Site whose image for the board to use.")] = None,
     erase: Annotated[bool, typer.Option("--erase", help="Erase all of the flash first.")] = False,
     dry_run: _DRY = False,
     as_json: _JSON = False,
@@ -173,7 +175,7 @@ def discover(
     as_json: _JSON = False,
 ) -> None:
     """Serial ports of this computer, and which kinds of board each may be."""
-    from provisioning import access, profiles  # noqa: PLC0415
+    from provisioning import access, flashing, profiles  # noqa: PLC0415
     from provisioning.board import Board  # noqa: PLC0415
 
     known = {name: profiles.load(name).usb for name in profiles.names()}
@@ -194,6 +196,11 @@ def discover(
                 row["boards"] = [] if match is None else [match.name]
             except ProvisionError as error:
                 row["trouble"] = error.what
+                if error.fault == "no-micropython":
+                    with contextlib.suppress(ProvisionError):
+                        row["chip"] = flashing.chip_of(port.device)
+                        row["trouble"] = f"a bare {row['chip']}: it runs no MicroPython"
+                        row["boards"] = [n for n in known if profiles.load(n).chip == row["chip"]]
         found.append(row)
     if as_json:
         output.print_json({"ports": found})
@@ -252,7 +259,7 @@ def show(
 
 def logs(
     port: _ONE_PORT = "auto",
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many [at Ctrl-C].")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many; else at Ctrl-C.")] = None,
 ) -> None:
     """What a board says, without interrupting it."""
     from provisioning import access  # noqa: PLC0415
@@ -291,7 +298,7 @@ def site(
     host: Annotated[str, typer.Option(help="The gateway's address as devices reach it.")],
     port: Annotated[int, typer.Option(help="UDP port there.", min=1, max=65535)] = 17754,
     wifi_ssid: Annotated[str | None, typer.Option(help="Network that boards join.")] = None,
-    admin: Annotated[Path | None, typer.Option(help="The gateway's admin socket [its default].")] = None,
+    admin: Annotated[Path | None, typer.Option(help="The gateway's admin socket; else its default.")] = None,
     directory: Annotated[Path, typer.Option(help="Where site files lie.")] = Path("sites"),
 ) -> None:
     """Write a new site file and empty registries beside it."""

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from provisioning import images
+from provisioning import access, images
 from provisioning.board import Board
 from provisioning.errors import BoardError, FlashError
 from provisioning.images import Image, Segment
@@ -22,6 +22,7 @@ from provisioning.site_file import ImageSection
 
 _BAUD = 460800
 _TIMEOUT_S = 600.0
+_RESTART_S = 20.0
 _INFO = "INFO_UF2.TXT"
 #: The image as it is: esptool can put mode, speed and size of the flash into its header.
 _KEEP = ["--no-progress", "--flash-mode", "keep", "--flash-freq", "keep", "--flash-size", "keep"]
@@ -173,6 +174,7 @@ def _uf2(drive: Path, profile: Profile, image: Image) -> str:
             fault="wrong-chip",
         )
     content = image.path.read_bytes()
+    before = {port.device for port in access.ports()}
     target = drive / "slimwire.uf2"
     try:
         with target.open("wb") as file:
@@ -186,7 +188,7 @@ def _uf2(drive: Path, profile: Profile, image: Image) -> str:
     size = sum(len(segment.content) for segment in segments)
     back = _read_back(target)
     if back is None:
-        return f"{size} bytes; the board took them and restarted"
+        return f"{size} bytes, {_restarted(profile, segments, before)}"
     if back != content:
         raise FlashError(
             f"what was read back from {target} is not what was written",
@@ -194,6 +196,20 @@ def _uf2(drive: Path, profile: Profile, image: Image) -> str:
             fault="read-back",
         )
     return f"{size} bytes in {len(segments)} stretches, read back"
+
+
+def _restarted(profile: Profile, segments: list[Segment], before: set[str]) -> str:
+    """Wait for the board that a chip became, and compare its flash. Raises FlashError: it differs."""
+    end = time.monotonic() + _RESTART_S
+    while time.monotonic() < end:
+        for port in access.ports():
+            if port.device not in before and port.usb in profile.usb:
+                board = Board(port.device)
+                board.probe()
+                verify_memory(board, segments)
+                return f"read back from the board's memory; it is at {port.device} now"
+        time.sleep(0.2)
+    return f"which the chip took and restarted; no port came in {_RESTART_S:.0f} s to read back from"
 
 
 def _read_back(target: Path) -> bytes | None:

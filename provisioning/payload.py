@@ -63,13 +63,6 @@ class Payload:
         digests = "".join(f"{digest} {path}\n" for path, digest in sorted(self.digests().items()))
         return hashlib.sha256(digests.encode()).hexdigest()
 
-    def write(self, directory: Path) -> None:
-        """Lay the files out below a directory, as they lie below the board's root."""
-        for path, content in self.files.items():
-            target = directory / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-
 
 def architecture_of(mpy: int) -> str | None:
     """The name of a board's architecture from its `sys.implementation._mpy`; None if .mpy files won't do."""

@@ -1,6 +1,5 @@
 """`slimwire provision` as a person meets it."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from provisioning.emulated import EmulatedBoard, read_image
 from provisioning.errors import ProvisionError
 from slimwire.cli import app
 
@@ -19,41 +17,28 @@ def refusal(*arguments: str) -> str:
     return str(result.exception)
 
 
-def test_a_dry_run_prints_the_whole_plan(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv("SLIMWIRE_WIFI_KEY", raising=False)  # a look needs no secret
-    site = tmp_path / "site"
-    with EmulatedBoard(tmp_path / "flash.img") as board:
-        arguments = ["provision", "install", "--port", str(board.port), "--site-dir", str(site), "--dry-run"]
-        arguments += ["--eui64", "02:00:00:00:00:00:00:05", "--images", "1", "--json", "--wifi-ssid", "home"]
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 0, result.output
-    plan = json.loads(result.stdout)
-    assert plan["dry_run"]
-    assert (plan["eui64"], plan["epoch"], plan["format"]) == ("0200000000000005", 0, "mpy for x64")
-    paths = [file["path"] for file in plan["files"]]
-    assert {"/main.py", "/head.bin", "/device.json", "/counter.a", "/lib/firmware/agent.mpy"} <= set(paths)
-    assert sum(file["bytes"] for file in plan["files"]) == plan["bytes"]
-    assert not site.exists()
-    assert read_image(tmp_path / "flash.img").listdir("/") == []
-
-
-def test_what_is_wrong_on_the_command_line_is_refused_before_the_board_is_touched(monkeypatch) -> None:
+def test_what_is_wrong_on_the_command_line_is_refused_before_a_board_is_touched(running, monkeypatch) -> None:
     monkeypatch.delenv("SLIMWIRE_WIFI_KEY", raising=False)
-    assert "16 hexadecimal digits" in refusal("install", "--port", "/dev/null", "--eui64", "12")
-    assert "cannot be installed" in refusal("install", "--port", "/dev/null", "--bundle", "nothing")
-    assert "SLIMWIRE_WIFI_KEY" in refusal("install", "--port", "/dev/null", "--wifi-ssid", "home")
+    site = ["--port", "/dev/null", "--site", str(running.path)]
+    assert "16 hexadecimal digits" in refusal("up", *site, "--eui64", "12")
+    assert "cannot be installed" in refusal("up", *site, "--bundle", "nothing")
+    assert "no board 'esp99'" in refusal("up", *site, "--board", "esp99")
+    assert "no site 'nowhere'" in refusal("up", "--port", "/dev/null", "--site", "nowhere")
+    assert "is no SHA-256" in refusal(
+        "up", *site, "--board", "esp32c3", "--image", "x", "--image-sha256", "1"
+    )
+    assert "cannot be read" in refusal("up", *site, "--board", "esp32c3", "--image", "/nowhere/x.bin")
+    assert "no MicroPython image is named" in refusal("flash", "--port", "/dev/null", "--board", "esp32c3")
 
 
 def test_options_say_what_stands_where_they_are_not_given() -> None:
-    text = " ".join(
-        CliRunner().invoke(app, ["provision", "install", "--help"]).output.replace("│", " ").split()
-    )
-    assert "EUI-64; else the site's own." in text
+    text = " ".join(CliRunner().invoke(app, ["provision", "up", "--help"]).output.replace("│", " ").split())
     assert "EUI-64; else made of the board's own number." in text
+    assert "by name or file; else what the board says it is." in text
 
 
-def test_where_no_board_is_plugged_in_that_is_what_is_said() -> None:
-    said = refusal("install", "--port", "id:no-such-serial-number")
+def test_where_no_board_is_plugged_in_that_is_what_is_said(running) -> None:
+    said = refusal("up", "--port", "id:no-such-serial-number", "--site", str(running.path))
     assert "no board is plugged in" in said
     assert "--port" in said
 

@@ -1,12 +1,15 @@
 """Flashing: real esptool against a mock of the chip's boot loader, UF2 into a directory; both read back."""
 
+import contextlib
 import hashlib
 import http.server
+import json
 import os
 import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from esp32_mock_bootloader import mock_bootloader
 from typer.testing import CliRunner
 
 from models.bundle import Bundle
-from provisioning import flashing, images, profiles, up
+from provisioning import access, flashing, images, profiles, up
 from provisioning.board import Board
 from provisioning.emulated import emulate
 from provisioning.errors import BoardError, FlashError
@@ -95,14 +98,34 @@ def test_the_wrong_chip_is_named_before_anything_is_written(chip, tmp_path) -> N
     assert "--board esp32c3" in error.value.remedy
 
 
-def test_a_bare_chip_becomes_a_verified_device(running, chip, tmp_path, monkeypatch) -> None:
-    """The port is the chip's boot loader until esptool wrote the image, then the board that it makes."""
-    port = tmp_path / "port"
+@contextlib.contextmanager
+def loader_at(port: Path) -> Iterator[None]:
+    """A chip's boot loader on a pseudo-terminal."""
     command = [sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--pty", "--chip", "esp32c3"]
     loader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         line = next(line for line in loader.stdout if "/dev/pts/" in line)
         port.symlink_to("/dev/pts/" + line.partition("/dev/pts/")[2].split()[0].strip("\"'.,"))
+        yield
+    finally:
+        loader.terminate()
+        loader.wait(20)
+
+
+def test_discover_names_a_bare_chip(tmp_path, monkeypatch) -> None:
+    port = tmp_path / "port"
+    monkeypatch.setattr(access, "ports", lambda: [access.Port(str(port), "303a:1001", "1", "")])
+    with loader_at(port):
+        result = CliRunner().invoke(app, ["provision", "discover", "--look", "--json"])
+    (found,) = json.loads(result.stdout)["ports"]
+    assert (found["chip"], found["boards"]) == ("esp32c3", ["esp32c3"])
+    assert "a bare esp32c3" in found["trouble"]
+
+
+def test_a_bare_chip_becomes_a_verified_device(running, tmp_path, monkeypatch) -> None:
+    """The port is the chip's boot loader until esptool wrote the image, then the board that it makes."""
+    port = tmp_path / "port"
+    with loader_at(port):
         image = esp_image(tmp_path / "c3.bin")
         request = up.Request(
             site=running.site,
@@ -122,9 +145,6 @@ def test_a_bare_chip_becomes_a_verified_device(running, chip, tmp_path, monkeypa
             monkeypatch.setattr(up.flashing, "flash", flash_and_boot)
             told = []
             report = up.Up(str(port), request, told.append).run()
-    finally:
-        loader.terminate()
-        loader.wait(20)
     assert report["verified"]
     steps = {step["step"]: step for step in report["steps"]}
     assert steps["look"]["detail"] == "no MicroPython answers"
@@ -220,6 +240,33 @@ def test_a_drive_that_keeps_something_else_is_found_out(drive, tmp_path, monkeyp
     monkeypatch.setattr(flashing, "_read_back", worn)
     with pytest.raises(FlashError, match="not what was written"):
         flashing.flash(str(drive), PICO, ImageSection(image=str(image)))
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_chip_that_restarts_is_read_back_from_its_memory(drive, tmp_path, monkeypatch, differs) -> None:
+    image = uf2(tmp_path / "pico.uf2", [Segment(0x10000000, os.urandom(512))])
+    asked = []
+
+    def compare(_, segments):
+        asked.extend(segments)
+        return [0x10000000] if differs else []
+
+    with emulate(PICO, tmp_path / "flash.img") as board:
+        there: list[access.Port] = []
+        monkeypatch.setattr(access, "ports", lambda: list(there))
+
+        def gone(_: Path) -> None:  # with the drive; a port comes instead
+            there.append(access.Port(str(board.port), PICO.usb[0], "", ""))
+
+        monkeypatch.setattr(flashing, "_read_back", gone)
+        monkeypatch.setattr(Board, "differing", compare)
+        source = ImageSection(image=str(image))
+        if differs:
+            with pytest.raises(FlashError, match="differs from the image at 0x10000000"):
+                flashing.flash(str(drive), PICO, source)
+        else:
+            assert f"it is at {board.port} now" in flashing.flash(str(drive), PICO, source)
+    assert [(at, len(content)) for at, content in asked] == [(0x10000000, 512)]
 
 
 def test_the_memory_of_a_running_board_is_compared_with_an_image(tmp_path) -> None:

@@ -15,6 +15,7 @@ from provisioning.board import Board
 from provisioning.emulated import emulate, read_image
 from provisioning.errors import BoardError, GatewayAwayError, NotHeardError, ProvisionError
 from provisioning.up import STEPS, Progress, Request, Up
+from security.keys import derive_edge, derive_gateway
 from security.registry import EdgeRegistry, GatewayRegistry
 from slimwire.cli import app
 
@@ -54,9 +55,10 @@ class Story:
             self.arguments = ["--port", str(board.port), "--board", "esp32c3", "--site", str(running.path)]
             up(board)
             before = hashlib.sha256(self.image.read_bytes()).hexdigest()
+            self.entries_before = entries.read_all(running.site.directory)
             self.dry_bare = run("up", *self.arguments, "--dry-run", "--json")
             self.same_bytes = hashlib.sha256(self.image.read_bytes()).hexdigest() == before
-            self.entries_before = entries.read_all(running.site.directory)
+            self.entries_after_dry_run = entries.read_all(running.site.directory)
             self.first = run("up", *self.arguments, "--name", "hall 3", "--json")
             self.files = files_on(self.image)
             self.second = run("up", *self.arguments, "--json")
@@ -88,7 +90,7 @@ def results(report) -> dict[str, str]:
 def test_a_dry_run_of_a_bare_board_tells_every_step_and_changes_no_byte(story) -> None:
     report = story.report("dry_bare")
     assert story.same_bytes
-    assert story.entries_before == []
+    assert story.entries_before == story.entries_after_dry_run
     assert list(results(report)) == list(STEPS)
     assert results(report)["files"] == results(report)["identity"] == results(report)["hello"] == "would"
     assert {"/main.py", "/head.bin", "/lib/firmware/agent.mpy"} <= {file["path"] for file in report["copy"]}
@@ -107,10 +109,15 @@ def test_one_command_makes_a_verified_entry(story, running) -> None:
     assert report["eui64"][6:10] == "fffe"  # made of the chip's MAC-48
 
 
-def test_both_registries_have_the_device(story, running) -> None:
-    eui = bytes.fromhex(story.report("first")["eui64"])
-    for kind, name in ((GatewayRegistry, "registry.json"), (EdgeRegistry, "edge-registry.json")):
-        assert list(kind.load(running.site.directory / name).devices[eui].epochs) == [0]
+def test_what_was_installed_is_on_the_flash_and_in_both_registries(story, running) -> None:
+    assert story.files["/head.bin"] == Bundle.load("fashion-mnist").head_bytes
+    settings = json.loads(story.files["/device.json"])
+    eui, root = bytes.fromhex(settings["eui64"]), bytes.fromhex(settings["root"])
+    gateway = GatewayRegistry.load(running.site.directory / "registry.json")
+    edge = EdgeRegistry.load(running.site.directory / "edge-registry.json")
+    assert gateway.gateway.hex() == settings["gateway"]
+    assert gateway.devices[eui].epochs == {0: derive_gateway(root, eui, 0, "lab")}
+    assert edge.devices[eui].epochs == {0: derive_edge(root, eui, 0)}
 
 
 def test_a_second_run_does_nothing_and_says_so(story) -> None:
@@ -147,7 +154,8 @@ def test_verify_list_and_show_agree(story) -> None:
 
 def test_logs_are_what_the_running_device_says(story) -> None:
     events = [json.loads(line)["e"] for line in story.logs[1:] if line.startswith("{")]
-    assert "sent" in events
+    assert set(events) <= {"sent", "rx", "lost", "custody", "answer", "start"}
+    assert events
 
 
 def test_the_root_secret_is_told_nowhere(story, running) -> None:
