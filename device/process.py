@@ -106,7 +106,7 @@ def _assemble(job: Job, on_line: Callable[[str], None]) -> tuple[Any, Any]:
     setup = importlib.import_module("firmware.setup")
     firmware_error: type[Exception] = importlib.import_module("firmware.errors").SettingsError
     importlib.import_module("firmware.rans").encode_into = encode_into  # type: ignore[attr-defined]
-    read, storage, source = setup._load, setup._storage, setup._source
+    read, storage, open_part = setup._load, setup._storage, setup._open
 
     def load(root: str) -> tuple[Any, Any]:
         """The firmware's own `_load`, with the settings read from where they are here."""
@@ -141,15 +141,18 @@ def _assemble(job: Job, on_line: Callable[[str], None]) -> tuple[Any, Any]:
             ) from error
         return LiteRtHead(data, setup._SCRATCH)
 
-    def open_any(settings: dict[str, Any], root: str, shape: tuple[int, int, int]) -> Any:
-        if settings["type"] in LINUX:
+    def open_any(what: str, kind: str, *arguments: Any) -> Any:
+        if what != "source":
+            return open_part(what, kind, *arguments)
+        settings, root, shape = arguments
+        if kind in LINUX:
             made = open_source(settings, Path(root), shape)
         else:
             at = "" if Path(settings.get("path", "")).is_absolute() else root
-            made = source(settings, at, shape)
+            made = open_part(what, kind, settings, at, shape)
         return _OneSample(made) if job.once else made
 
-    own = {"_load": load, "_storage": open_storage, "_head": head, "_source": open_any}
+    own = {"_load": load, "_storage": open_storage, "_head": head, "_open": open_any}
     try:
         agent, parts = setup.assemble(f"{job.state}/", own)
     except firmware_error as error:

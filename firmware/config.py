@@ -28,7 +28,6 @@ from binascii import unhexlify
 from .errors import refuse
 
 FORMAT = 1
-SOURCES = ("file", "adc", "imu", "camera", "npz")  # npz: on Linux
 
 
 def load(path):
@@ -56,10 +55,9 @@ def check(settings, path="device.json"):
         )
     link = Section(top.get("link"), path + " link")
     kind = link.choice("type", ("zep", "mqtt", "espnow"))
-    mqtt = kind == "mqtt"
-    espnow = kind == "espnow"
+    mqtt, espnow = kind == "mqtt", kind == "espnow"
     source = Section(top.get("source"), path + " source")
-    if source.choice("type", SOURCES) == "file":
+    if source.text("type") == "file":
         source.text("path")
         source.text("order", "")
     out = {

@@ -93,43 +93,20 @@ def _messages(settings, keys, head):
     return message, receiver, memory[frame : frame + FRAME_MAX]
 
 
-def _mqtt(settings, eui64, site, longest):
-    from firmware.links.mqtt import MqttLink
-
-    link = MqttLink(settings["host"], settings["port"], eui64, site, settings["password"], longest)
-    MqttLink.__init__ = None
-    return link
-
-
-def _link(settings, eui64):
-    if settings["type"] == "espnow":
-        try:
-            from firmware.links.espnow import open_link
-        except ImportError as error:
-            from firmware.errors import refuse
-
-            refuse("link espnow: %s" % error, "an ESP32 board", "use another link")
-        return open_link(settings, eui64)
-    from firmware.links.zep import ZepLink
-
-    link = ZepLink(
-        settings["host"], settings["port"], eui64, settings["bind"], settings["channel"], settings["gap_ms"]
-    )
-    ZepLink.__init__ = None
-    return link
-
-
-def _source(settings, root, shape):
-    name = "firmware.sources." + settings["type"]
+def _open(what, name, *args):
+    """The link or source of that type, by its module's own function, which is then dropped."""
+    path = "firmware.%ss.%s" % (what, name)
     try:
-        __import__(name)
+        __import__(path)
     except ImportError as error:
         from firmware.errors import refuse
 
-        refuse("source %s: %s" % (settings["type"], error), "a board that has it", "name another source")
-    source = sys.modules[name].open_source(settings, root, shape)
-    forget("sources.file", "config")
-    return source
+        refuse("%s %s: %s" % (what, name, error), "a board that has it", "name another " + what)
+    module = sys.modules[path]
+    what = "open_" + what
+    part = getattr(module, what)(*args)
+    setattr(module, what, None)
+    return part
 
 
 def _storage(settings, root):
@@ -172,13 +149,14 @@ def assemble(root, own=None):
         gc.collect()
     message, receiver, frame = _once("_messages", settings, keys, head)
     del keys
-    if settings["link"]["type"] == "mqtt":
-        # 27: message header, MAC, inner header, seal's tag.
-        link = _once("_mqtt", settings["link"], settings["eui64"], settings["site"], 27 + len(message.body))
-        frame = link.frame
-    else:
-        link = _once("_link", settings.pop("link"), settings["eui64"])
-    source = _once("_source", settings.pop("source"), root, head.shape)
+    # 27: message header, MAC, inner header, seal's tag.
+    link = _open("link", settings["link"]["type"], settings, 27 + len(message.body))
+    del settings["link"]
+    frame = getattr(link, "frame", frame)
+    gc.collect()
+    source = _open("source", settings["source"]["type"], settings.pop("source"), root, head.shape)
+    globals()["_open"] = None
+    forget("sources.file", "config")
     from firmware.agent import Agent
     from firmware.fallback import Fallback
 

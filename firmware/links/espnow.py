@@ -29,14 +29,15 @@ def start(channel):
     return now
 
 
-def open_link(settings, eui64):
-    """The link of settings with `dongle`, 6 bytes, and `channel`. Raises SettingsError."""
+def open_link(settings, longest):
+    """The link that the settings name: `dongle`, 6 bytes, and `channel`. Raises SettingsError."""
+    link = settings["link"]
     try:
-        now = start(settings["channel"])
-        now.add_peer(settings["dongle"])
+        now = start(link["channel"])
+        now.add_peer(link["dongle"])
     except (OSError, ValueError) as error:
         refuse("ESP-NOW: %s" % error, "a dongle's MAC address and its channel", "correct link in device.json")
-    return EspNowLink(now, eui64, settings["dongle"], settings["gap_ms"])
+    return EspNowLink(now, settings["eui64"], link["dongle"], link["gap_ms"])
 
 
 class EspNowLink:

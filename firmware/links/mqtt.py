@@ -81,6 +81,16 @@ class WideReceiver(Receiver):
         return size, counter & 0xFFFF, 0, frame[_FIRST:]
 
 
+def open_link(settings, longest):
+    """The link that the settings name. longest: bytes of the longest message, which it sends in one piece."""
+    link = settings["link"]
+    link = MqttLink(
+        link["host"], link["port"], settings["eui64"], settings["site"], link["password"], longest
+    )
+    MqttLink.__init__ = None
+    return link
+
+
 class MqttLink:
     """See `firmware.links`. frame: where `WideMessage.frame` is to write, so that nothing is copied again."""
 

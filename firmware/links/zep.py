@@ -37,6 +37,16 @@ def fcs(data: ptr8, n: int) -> int:
     return crc
 
 
+def open_link(settings, longest):
+    """The link that the settings name. longest: bytes of the longest message, which may take many frames."""
+    link = settings["link"]
+    link = ZepLink(
+        link["host"], link["port"], settings["eui64"], link["bind"], link["channel"], link["gap_ms"]
+    )
+    ZepLink.__init__ = None
+    return link
+
+
 class ZepLink:
     def __init__(self, host, port, eui64, bind, channel, gap_ms):
         self.eui64 = eui64

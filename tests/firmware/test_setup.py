@@ -53,7 +53,7 @@ def test_settings_with_defaults():
         ("link.port", 0, "port is 0"),
         ("link.pan", "0xffff", "pan is 65535"),
         ("link.pan", "0xq", "pan is '0xq'"),
-        ("source.type", "ov2640", "expected one of file"),
+        ("source.type", 7, "type is 7; expected text"),
         ("source.path", 3, "path is 3; expected text"),
         ("wifi", {"ssid": "field"}, "key is missing"),
     ],
