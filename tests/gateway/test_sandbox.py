@@ -33,8 +33,8 @@ pytestmark = [
 #: What needs systemd itself: users and devices of its own, what it hides of /proc, /sys, /home and /tmp.
 ONLY_SYSTEMD = {
     "DynamicUser", "LockPersonality", "PrivateDevices", "PrivateMounts", "PrivateTmp", "PrivateUsers",
-    "ProcSubset", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname", "ProtectKernelLogs",
-    "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "RemoveIPC", "RestrictNamespaces",
+    "ProcSubset", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname",
+    "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "RemoveIPC", "RestrictNamespaces",
     "RestrictRealtime", "RestrictSUIDSGID",
 }  # fmt: skip
 #: What a user may lack the right to apply here.
