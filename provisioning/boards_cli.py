@@ -100,7 +100,14 @@ def up(
         dry_run=dry_run,
     )
     work.validate(request)
-    _over(ports, jobs, lambda each: work.Up(each, request, _progress, _confirm()).run(), opened.site, as_json)
+    confirm = _confirm()
+    _over(
+        ports,
+        jobs,
+        lambda each, check: work.Up(each, request, _progress, confirm, check=check).run(),
+        opened.site,
+        as_json,
+    )
 
 
 def verify(
@@ -129,7 +136,7 @@ def verify(
     _over(
         _resolve(port),
         jobs,
-        lambda each: work.Up(each, request, _progress, only_verify=True).run(),
+        lambda each, check: work.Up(each, request, _progress, only_verify=True, check=check).run(),
         opened.site,
         as_json,
     )
@@ -161,7 +168,7 @@ def flash(
         found = flashing.check(profile, source)
         detail = f"would flash {found.size} bytes, SHA-256 {found.sha256}, by {profile.flash.method}"
     else:
-        detail = flashing.flash(where, profile, source, erase=erase)
+        detail = flashing.flash(where, profile, source, erase=erase).detail
     if as_json:
         output.print_json({"port": where, "board": profile.name, "dry_run": dry_run, "detail": detail})
     else:
@@ -322,7 +329,11 @@ def site(
 
 
 def _over(
-    ports: list[str], jobs: int, work: Callable[[str], dict[str, Any]], site: str, as_json: bool
+    ports: list[str],
+    jobs: int,
+    work: Callable[[str, Callable[[], None]], dict[str, Any]],
+    site: str,
+    as_json: bool,
 ) -> None:
     """Do the work for every port, tell, and end as the boards did."""
     from provisioning import many  # noqa: PLC0415

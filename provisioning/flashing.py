@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from provisioning import access, images
 from provisioning.board import Board
@@ -29,8 +30,15 @@ _KEEP = ["--no-progress", "--flash-mode", "keep", "--flash-freq", "keep", "--fla
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def flash(port: str, profile: Profile, source: ImageSection, *, erase: bool = False) -> str:
-    """Put MicroPython on a board, read it back, and say what was done.
+class Flashed(NamedTuple):
+    """What was done, for people, and the port of the board now; "": none came."""
+
+    detail: str
+    port: str
+
+
+def flash(port: str, profile: Profile, source: ImageSection, *, erase: bool = False) -> Flashed:
+    """Put MicroPython on a board and read it back.
 
     Args:
         port: device path or `socket://`; for RP2 boards the directory of the drive that BOOTSEL shows.
@@ -43,7 +51,7 @@ def flash(port: str, profile: Profile, source: ImageSection, *, erase: bool = Fa
     image = check(profile, source)
     if profile.flash.method == "uf2":
         return _uf2(Path(port), profile, image)
-    return _esptool(port, profile, image, erase=erase)
+    return Flashed(_esptool(port, profile, image, erase=erase), port)
 
 
 def check(profile: Profile, source: ImageSection) -> Image:
@@ -152,7 +160,7 @@ def _has_lines(port: str) -> bool:
     return not port.startswith("socket://") and not os.path.realpath(port).startswith("/dev/pts/")
 
 
-def _uf2(drive: Path, profile: Profile, image: Image) -> str:
+def _uf2(drive: Path, profile: Profile, image: Image) -> Flashed:
     """Copy an image to the drive of a chip's boot loader, and read it back."""
     segments = images.read_uf2(image, profile)
     info = drive / _INFO
@@ -188,17 +196,17 @@ def _uf2(drive: Path, profile: Profile, image: Image) -> str:
     size = sum(len(segment.content) for segment in segments)
     back = _read_back(target)
     if back is None:
-        return f"{size} bytes, {_restarted(profile, segments, before)}"
+        return _restarted(profile, segments, before, f"{size} bytes, ")
     if back != content:
         raise FlashError(
             f"what was read back from {target} is not what was written",
             remedy="connect the board again, holding BOOTSEL, and try once more",
             fault="read-back",
         )
-    return f"{size} bytes in {len(segments)} stretches, read back"
+    return Flashed(f"{size} bytes in {len(segments)} stretches, read back", "")
 
 
-def _restarted(profile: Profile, segments: list[Segment], before: set[str]) -> str:
+def _restarted(profile: Profile, segments: list[Segment], before: set[str], what: str) -> Flashed:
     """Wait for the board that a chip became, and compare its flash. Raises FlashError: it differs."""
     end = time.monotonic() + _RESTART_S
     while time.monotonic() < end:
@@ -207,9 +215,13 @@ def _restarted(profile: Profile, segments: list[Segment], before: set[str]) -> s
                 board = Board(port.device)
                 board.probe()
                 verify_memory(board, segments)
-                return f"read back from the board's memory; it is at {port.device} now"
+                return Flashed(
+                    f"{what}read back from the board's memory; it is at {port.device} now", port.device
+                )
         time.sleep(0.2)
-    return f"which the chip took and restarted; no port came in {_RESTART_S:.0f} s to read back from"
+    return Flashed(
+        f"{what}which the chip took and restarted; no port came in {_RESTART_S:.0f} s to read back from", ""
+    )
 
 
 def _read_back(target: Path) -> bytes | None:

@@ -1,5 +1,6 @@
 """Several boards at once: each in a thread of its own, since nearly all of the time is waiting for ports."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,20 +9,32 @@ from provisioning.errors import ProvisionError, SomeFailedError
 from slimwire.errors import SlimwireError
 
 
+class StoppedError(Exception):
+    """The run was interrupted while a board's thread waited."""
+
+
 def each(
-    ports: Sequence[str], jobs: int, work: Callable[[str], dict[str, Any]]
+    ports: Sequence[str], jobs: int, work: Callable[[str, Callable[[], None]], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[SlimwireError]]:
-    """`work` for every port, `jobs` of them at a time.
+    """`work(port, check)` for every port, `jobs` of them at a time.
+
+    Whoever waits in `work` calls `check` now and then: it raises once the run was interrupted.
 
     Returns:
         (reports in the order of `ports`, what failed); a board that failed is reported as {"port", "error":
         {"what", "expected", "remedy", "fault", "exit_code"}}.
     """
     failed: list[SlimwireError] = []
+    stopped = threading.Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise StoppedError
 
     def one(port: str) -> dict[str, Any]:
         try:
-            return work(port)
+            check()
+            return work(port, check)
         except SlimwireError as error:
             failed.append(error)
             return {"port": port, "changed": None, "verified": False, "error": as_json(error)}
@@ -30,7 +43,7 @@ def each(
     try:
         return list(pool.map(one, ports)), failed
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        stopped.set()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -152,7 +152,7 @@ class Up:
         port: device path. request: what to bring about. tell: hears of each step, as it begins and ends.
         confirm: asked before something of somebody else's is replaced, with what; answers whether to go on.
         board: makes the board's connection. only_verify: change nothing; what is not as it should be is an
-            error.
+            error. check: called before each step and while waiting; it may raise to end the run.
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class Up:
         board: Callable[[str], Board] = Board,
         *,
         only_verify: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.port = port
         self.request = request
@@ -171,6 +172,7 @@ class Up:
         self._confirm = confirm
         self._open = board
         self._only_verify = only_verify
+        self._check = check
         self._board: Board
         self._steps: dict[str, tuple[str, str]] = {}
         self._site = request.site
@@ -210,7 +212,7 @@ class Up:
             self._begin("hello")
             assert self.request.wait_s is not None
             entries.write(self._site.directory, entry)
-            counter = watch.wait(target.eui.hex(), target.epoch, since, self.request.wait_s)
+            counter = watch.wait(target.eui.hex(), target.epoch, since, self.request.wait_s, self._check)
             self._end("hello", "done", f"the gateway took message {counter}")
             entry = replace(entry, state=entries.VERIFIED, verified_at=int(time.time()))
             verified = True
@@ -225,8 +227,15 @@ class Up:
     def _look(self) -> BoardInfo | None:
         """What is at the port; flashes MicroPython if it must. None: a dry run found nothing to look at."""
         self._begin("look")
-        self._board = self._open(self.port)
         try:
+            if Path(self.port).is_dir():
+                raise BoardError(
+                    f"{self.port} is a directory, perhaps the drive of a chip's boot loader",
+                    expected="a serial port, or such a drive with the board and an image to flash",
+                    remedy="name the board and its MicroPython: --board NAME --image FILE",
+                    fault="no-micropython",
+                )
+            self._board = self._open(self.port)
             info = self._board.probe()
         except BoardError as error:
             if error.fault != "no-micropython" or self.request.image is None or self.request.profile is None:
@@ -268,7 +277,14 @@ class Up:
         assert self.request.image is not None
         assert self.request.profile is not None
         self._begin("micropython")
-        detail = flashing.flash(self.port, self.request.profile, self.request.image)
+        detail, port = flashing.flash(self.port, self.request.profile, self.request.image)
+        if not port:
+            raise BoardError(
+                f"MicroPython is flashed ({detail}), and the board's serial port is not known",
+                remedy="slimwire provision discover finds it; go on there: slimwire provision up --port PORT",
+                fault="no-port",
+            )
+        self.port = port
         end = time.monotonic() + _BACK_S
         while True:  # it starts, makes its file system, and only then gives a prompt
             try:
@@ -444,6 +460,7 @@ class Up:
     # --- what is told ---
 
     def _begin(self, step: str) -> None:
+        self._check()
         self._tell(Progress(self.port, step, "begun", ""))
 
     def _end(self, step: str, result: str, detail: str) -> None:

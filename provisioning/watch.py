@@ -16,7 +16,7 @@ from typing import Any
 from provisioning.errors import GatewayAwayError, NotHeardError
 
 _TIMEOUT_S = 5.0
-_POLL_S = 0.2
+_POLL_S = 0.1
 
 
 class _Connection(http.client.HTTPConnection):
@@ -84,9 +84,10 @@ class Gateway:
         return found
 
     def wait(
-        self, device: str, epoch: int, since: int, seconds: float, idle: Callable[[], None] | None = None
+        self, device: str, epoch: int, since: int, seconds: float, idle: Callable[[], None] = lambda: None
     ) -> int:
-        """Wait for an authenticated message of the device under this epoch; returns its counter.
+        """Wait for an authenticated message of the device under this epoch; returns its counter. `idle` is
+        called meanwhile, and may raise.
 
         Raises:
             NotHeardError: none came in time; says what was seen instead.
@@ -100,8 +101,7 @@ class Gateway:
                 return counter
             if time.monotonic() > end:
                 raise self._silence(device, seconds, before)
-            if idle is not None:
-                idle()
+            idle()
             time.sleep(_POLL_S)
 
     def _silence(self, device: str, seconds: float, before: int) -> NotHeardError:

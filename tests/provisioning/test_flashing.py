@@ -242,6 +242,26 @@ def test_a_drive_that_keeps_something_else_is_found_out(drive, tmp_path, monkeyp
         flashing.flash(str(drive), PICO, ImageSection(image=str(image)))
 
 
+def test_a_drive_becomes_a_verified_device(running, drive, tmp_path, monkeypatch) -> None:
+    image = uf2(tmp_path / "pico.uf2", [Segment(0x10000000, os.urandom(512))])
+    request = up.Request(
+        site=running.site,
+        profile=PICO,
+        bundle=Bundle.load("fashion-mnist"),
+        image=ImageSection(image=str(image)),
+    )
+    with emulate(PICO, tmp_path / "flash.img") as board:
+        there: list[access.Port] = []
+        monkeypatch.setattr(access, "ports", lambda: list(there))
+        port = access.Port(str(board.port), PICO.usb[0], "", "")
+        monkeypatch.setattr(flashing, "_read_back", lambda _: there.append(port))
+        monkeypatch.setattr(Board, "differing", lambda *_: [])
+        report = up.Up(str(drive), request, lambda _: None).run()
+    assert (report["port"], report["board"], report["verified"]) == (str(board.port), "pico-w", True)
+    with pytest.raises(BoardError, match="--image FILE"):
+        up.Up(str(drive), up.Request(request.site, PICO, request.bundle), lambda _: None).run()
+
+
 @pytest.mark.parametrize("differs", [False, True])
 def test_a_chip_that_restarts_is_read_back_from_its_memory(drive, tmp_path, monkeypatch, differs) -> None:
     image = uf2(tmp_path / "pico.uf2", [Segment(0x10000000, os.urandom(512))])
@@ -265,7 +285,9 @@ def test_a_chip_that_restarts_is_read_back_from_its_memory(drive, tmp_path, monk
             with pytest.raises(FlashError, match="differs from the image at 0x10000000"):
                 flashing.flash(str(drive), PICO, source)
         else:
-            assert f"it is at {board.port} now" in flashing.flash(str(drive), PICO, source)
+            flashed = flashing.flash(str(drive), PICO, source)
+            assert f"it is at {board.port} now" in flashed.detail
+            assert flashed.port == str(board.port)
     assert [(at, len(content)) for at, content in asked] == [(0x10000000, 512)]
 
 

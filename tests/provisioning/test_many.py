@@ -3,6 +3,9 @@
 import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -63,7 +66,7 @@ def test_ten_boards_four_at_a_time(running, tmp_path) -> None:
 def test_no_more_boards_at_a_time_than_asked_for() -> None:
     busy, most, lock = 0, 0, threading.Lock()
 
-    def work(port: str):
+    def work(port: str, _):
         nonlocal busy, most
         with lock:
             busy += 1
@@ -83,6 +86,27 @@ def test_no_more_boards_at_a_time_than_asked_for() -> None:
     assert isinstance(many.verdict(8, failed), SomeFailedError)
     assert many.verdict(1, failed) is failed[0]
     assert many.verdict(8, []) is None
+
+
+def test_an_interruption_ends_those_that_wait() -> None:
+    """Ctrl-C comes to the main thread; a board's thread may be waiting for a message then."""
+    script = """
+import time
+from provisioning import many
+def work(port, check):
+    print("waiting", flush=True)
+    while True:
+        check()
+        time.sleep(0.01)
+many.each(["a", "b"], 2, work)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as it:
+        assert it.stdout.readline() == b"waiting\n"
+        it.send_signal(signal.SIGINT)
+        assert it.wait(30) != 0
+        assert b"KeyboardInterrupt" in it.stderr.read()
 
 
 def test_ports_are_named_by_path_pattern_and_usb(tmp_path, monkeypatch) -> None:
