@@ -128,9 +128,9 @@ class Store:
         """Answers kept now, all devices."""
         return int(self._db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
 
-    def stored_counters(self) -> int:
-        """Counters answered ever, all devices."""
-        return sum(len(intervals) for intervals in self._used.values())
+    def record(self) -> dict[tuple[bytes, int], list[int]]:
+        """All counters ever answered, by (device, epoch), as `Intervals.to_list` gives them."""
+        return {key: intervals.to_list() for key, intervals in self._used.items()}
 
     def _open(self, path: str) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")

@@ -2,9 +2,9 @@
 and their table.
 
 Terms. `sent`: distinct messages a device put on the air (a retry is the same message). `answers`: those of
-them whose answer the device opened. `lost`: acknowledged and never answered, where a message is acknowledged
-once its custody ack came (statuses committed or already) or, from a gateway that gives no custody, once it
-was answered (docs/protocol.md §2.3); so without custody acks `lost` is 0 by definition, and messages that
+them whose answer the device opened. `lost`: acknowledged and never answered: the device verified a custody
+ack (committed or already, docs/protocol.md §2.3), and the edge server's own record, read when everything has
+come to rest, lacks the message. An answer that got lost on its way down is not among them; messages that
 were given up (`unanswered`) are the figure to look at.
 
 `forged.accepted`: messages that the gateway delivered although no device sealed those bytes under that
@@ -21,7 +21,7 @@ bundle's own accuracy at their width where on time, else 0.
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -141,6 +141,7 @@ def build(
     labels: Sequence[int] | None,
     widths: Mapping[int, float],
     delivered: Sequence[Delivered],
+    answered: Container[tuple[str, int]],
     accepted_fragments: int,
     rejected: Mapping[str, int],
     air: Air,
@@ -155,6 +156,7 @@ def build(
         labels: class of every image of the camera, by index; None of pictures without.
         widths: the bundle's own top-1 (0..1) by width in thousandths.
         delivered: everything the gateway handed on.
+        answered: EUI-64 in hex and counter of every message in the edge server's record.
         accepted_fragments: uplink fragments the gateway verified.
         rejected: fragments the gateway refused, by reason.
         air: totals of the air's record.
@@ -183,7 +185,7 @@ def build(
         "heap_kib": max((math.ceil(log.heap / 1024) for log in logs), default=0) or None,
         "sent": sum(len(log.sent) for log in logs),
         "answers": answers,
-        "lost": sum(len(log.custody - log.answers.keys()) for log in logs),
+        "lost": sum((log.eui, counter) not in answered for log in logs for counter in log.custody),
         "unanswered": sum(len(log.sent.keys() - log.answers.keys()) for log in logs),
         "retries": sum(log.attempts - len(log.sent) for log in logs),
         "top1": None if labels is None else round(right / answers, 4) if answers else 0.0,

@@ -18,6 +18,7 @@ import httpx
 
 import firmware
 import slimwire
+from edge_server.store import Store
 from lab.attacks import inject
 from lab.demo import report
 from lab.demo.devices import GATEWAY, Home, Pace, enrol
@@ -183,9 +184,28 @@ class _Run:
             if attacker is not None:
                 family.stop(attacker)
             family.stop(air_child)
+            self._come_to_rest(admin)
             self._ask(admin)
         self._read_air()
-        return self._result([log for log, _, _ in logs])
+        family.stop(gateway)
+        family.stop(edge)
+        with Store(self._dir / "edge") as store:
+            record = store.record()
+        answered = {
+            (device.hex(), counter)
+            for (device, _), flat in record.items()
+            for first, last in zip(flat[::2], flat[1::2], strict=True)
+            for counter in range(first, last + 1)
+        }
+        return self._result([log for log, _, _ in logs], answered)
+
+    def _come_to_rest(self, admin: httpx.Client) -> None:
+        """Wait until nothing is in the gateway's custody any more; what stays there counts as lost."""
+        ends = time.monotonic() + _DRAIN_SECONDS
+        while time.monotonic() < ends:
+            if not admin.get("/v1/status").raise_for_status().json()["outbox"]["messages"]:
+                return
+            time.sleep(_POLL)
 
     # The tiers
 
@@ -214,6 +234,7 @@ class _Run:
         child = self._python(
             "edge", "slimwire", "edge", "run", "--host", _HOST, "--port", str(port),
             "--bundle", str(self._bundle.path.resolve()), "--registry", str(self._dir / "edge-registry.json"),
+            "--state", str(self._dir / "edge"),
             "--deadline-ms", str(self._plan.deadline_ms), "--policy", self._plan.policy,
         )  # fmt: skip
         return child, f"http://{_HOST}:{port}"
@@ -378,7 +399,7 @@ class _Run:
             accepted=sum((d.device, d.counter, d.sealed) not in genuine for d in self._delivered),
         )
 
-    def _result(self, logs: list[DeviceLog]) -> dict[str, Any]:
+    def _result(self, logs: list[DeviceLog], answered: set[tuple[str, int]]) -> dict[str, Any]:
         for line in LogReader(self._dir / "attacker.jsonl").new():
             self._air.by_kind[line["kind"]] += self._forged.pop(line["sha"], 0)
         result = report.build(
@@ -388,6 +409,7 @@ class _Run:
             labels=self._labels,
             widths=self._widths,
             delivered=self._delivered,
+            answered=answered,
             accepted_fragments=int(self._status["fragments"]["accepted"]),
             published=sum(leg["sent"] for leg in self._status["legs"] if leg["name"] == "mqtt"),
             rejected=self._rejected(),

@@ -31,10 +31,10 @@ LABELS = [0, 1, 2, 3]
 WIDTHS = {250: 0.8, 1000: 0.9}
 
 
-def build(logs, delivered=(), air=None):
+def build(logs, delivered=(), air=None, answered=()):
     return report.build(
         seconds=30, deadline_ms=300, logs=logs, labels=LABELS, widths=WIDTHS, delivered=list(delivered),
-        accepted_fragments=5, rejected={"tag": 2}, air=air or Air(),
+        answered=set(answered), accepted_fragments=5, rejected={"tag": 2}, air=air or Air(),
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_pictures_without_classes_are_neither_right_nor_wrong():
     device = log("aa", sent(1, 0, 250), answer(1, 0, 50.0))
     result = report.build(
         seconds=30, deadline_ms=300, logs=[device], labels=None, widths=WIDTHS, delivered=[],
-        accepted_fragments=5, rejected={}, air=Air(),
+        answered=set(), accepted_fragments=5, rejected={}, air=Air(),
     )  # fmt: skip
     assert (result["answers"], result["top1"], result["widths"]["0.25"]["top1"]) == (1, None, None)
     console = Console(width=160, record=True, file=io.StringIO())
@@ -74,11 +74,13 @@ def test_pictures_without_classes_are_neither_right_nor_wrong():
     assert "1 answers, 40 B in 2.0 frames" in text
 
 
-def test_custody_without_an_answer_is_lost_and_without_custody_nothing_is():
+def test_lost_is_what_was_acknowledged_and_is_not_in_the_edge_servers_record():
     acked = {"e": "custody", "c": 1, "status": "committed"}
     refused = {"e": "custody", "c": 2, "status": "full"}
-    assert build([log("aa", sent(1, 0, 250), acked, sent(2, 0, 250), refused)])["lost"] == 1
-    assert build([log("aa", sent(1, 0, 250), acked, answer(1, 0, 5.0))])["lost"] == 0
+    logs = [log("aa", sent(1, 0, 250), acked, sent(2, 0, 250), refused)]
+    assert build(logs)["lost"] == 1
+    assert build(logs, answered=[("bb", 1), ("aa", 2)])["lost"] == 1
+    assert build(logs, answered=[("aa", 1)])["lost"] == 0  # its answer got lost on the way down
     assert build([log("aa", sent(1, 0, 250))])["lost"] == 0
 
 

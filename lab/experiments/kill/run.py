@@ -154,7 +154,7 @@ def judge(plan: Plan, heard: Heard, tap: Tap, edge_state: Path) -> dict[str, Any
     """
     with EdgeStore(edge_state) as store:
         record = {name for name in heard.sent if store.used(name[0], 0, name[1])}
-        stored = store.stored_counters()
+        stored = sum(sum(flat[1::2]) - sum(flat[::2]) + len(flat) // 2 for flat in store.record().values())
     twice: set[Name] = {name for name, times in tap.answered.items() if times > 1}
     twice |= {name for name, answers in heard.answers.items() if len(answers) > 1}
     gaps = [later - earlier for earlier, later in pairwise(heard.answered_at)]
