@@ -1,4 +1,4 @@
-"""Real processes killed: nothing acknowledged is lost, nothing answered twice. `make soak` has the long form."""
+"""Real processes killed: nothing acknowledged is lost, nothing answered twice. `make soak`: the long form."""
 
 import contextlib
 import json
