@@ -243,3 +243,44 @@ def test_custody():
     assert rejected(made, ack[:-1] + bytes((ack[-1] ^ 1,))) == "bad-mac"
     assert rejected(made, HUB.custody(8, CustodyStatus.COMMITTED)[0]) == "unknown-counter"
     assert made.on_frame(HUB.answer(9)[0]) == ANSWER
+
+
+def test_trust_rises_slowly_with_answers_and_stays_within_a_byte():
+    made = receiver(0)
+    levels = [made.trust]
+    for counter in range(1, 60):
+        made.expect(counter)
+        assert made.on_frame(HUB.answer(counter)[0]) == ANSWER
+        levels.append(made.trust)
+    assert levels[0] == 128
+    assert levels == sorted(levels)
+    assert levels[5] < 200
+    assert levels[-1] == 255
+
+
+def test_trust_falls_by_what_the_gateway_authenticated_once_a_message():
+    made = receiver(9)
+    unopened = HUB.reply_frames(9, bytes(40))[0]
+    for _ in range(5):  # a replay of it is no further evidence
+        assert rejected(made, unopened) == "bad-seal"
+    assert made.trust == 64
+    made.expect(10)
+    assert rejected(made, HUB.reply_frames(10, bytes(20))[0]) == "bad-answer"
+    assert made.trust == 32
+    # Yet a genuine answer is looked at, and taken.
+    assert made.on_frame(HUB.answer(10)[0]) == ANSWER
+    assert made.trust > 32
+
+
+def test_nothing_that_a_forger_can_send_moves_trust():
+    made = receiver(9)
+    frames = HUB.answer(9, LONG)
+    made.on_frame(frames[0])
+    for frame in (*frames, *HUB.answer(9), *HUB.answer(8)):
+        for at in range(len(frame)):
+            made.on_frame(frame[:at] + bytes((frame[at] ^ 0xFF,)) + frame[at + 1 :])
+    made.on_frame(HUB.reply_frames(9, bytes(40), key=bytes(32))[0])
+    assert made.trust in (128, 128 + 16)  # 16: a frame whose checksum was changed is a genuine answer
+    made.expect(10)
+    made.expect(0)  # silence
+    assert made.trust in (128, 128 + 16)
