@@ -34,8 +34,8 @@ pytestmark = [
 ONLY_SYSTEMD = {
     "DynamicUser", "LockPersonality", "PrivateDevices", "PrivateMounts", "PrivateTmp", "PrivateUsers",
     "ProcSubset", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname",
-    "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "RemoveIPC", "RestrictNamespaces",
-    "RestrictRealtime", "RestrictSUIDSGID",
+    "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "RemoveIPC",
+    "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID",
 }  # fmt: skip
 #: What a user may lack the right to apply here.
 PERHAPS = {"ProtectSystem", "StateDirectory", "CapabilityBoundingSet", "AmbientCapabilities"}
