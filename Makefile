@@ -63,6 +63,7 @@ format: $(VENV)/.dev ## format and mend what ruff can mend
 bench: $(VENV)/.dev ## measure parts against a peer or a limit
 	$(BIN)/slimwire bench head
 	$(BIN)/slimwire bench switch
+	$(BIN)/slimwire bench device
 	$(BIN)/slimwire bench fragments
 
 soak: $(VENV)/.dev ## the long form: the fuzzers (FUZZ_RUNS=1000000 inputs a parser), then the soak tests

@@ -5,7 +5,7 @@ FCS, on the line with it, in SLIP (RFC 1055), as the gateway's UART leg has them
 nothing; what is genuine, the gateway and the device find out.
 
     /main.py        import firmware.dongle; firmware.dongle.run()
-    /dongle.json    {"format": 1, "channel": 6, "uart": {"id": 1, "tx": 4, "rx": 5, "baud": 460800}}
+    /dongle.json    {"format": 1, "channel": 6, "uart": {"id": 1, "tx": 4, "rx": 5, "baud": 115200}}
 
 Without `uart` the line is the board's USB console, which then takes no Ctrl-C.
 
@@ -167,7 +167,7 @@ def load(path):
         return channel, None
     uart = Section(top.get("uart"), path + " uart")
     section = [uart.number(key, 0, 255) for key in ("id", "tx", "rx")]
-    section.append(uart.number("baud", 9600, 4000000, 460800))
+    section.append(uart.number("baud", 9600, 4000000, 115200))
     return channel, section
 
 

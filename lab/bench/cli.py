@@ -62,6 +62,30 @@ def head(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = F
 
 
 @app.command()
+def device(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = False) -> None:
+    """A Linux device's head, LiteRT on CPython, beside a board's, viper on MicroPython: us an image."""
+    from lab.bench.linux import measure  # noqa: PLC0415
+
+    loaded = _load(bundle)
+    images = loaded.pictures().x
+    result = measure(loaded.headfile, images[np.random.default_rng(seed).integers(len(images))])
+    if json:
+        print_json(result)
+        return
+    table = Table("width", "MAC", f"{result['runtime']} µs", "viper µs", "viper/LiteRT", "coder µs")
+    for row in result["widths"]:
+        table.add_row(
+            f"{row['width']:g}",
+            f"{row['macs']:,}",
+            f"{row['litert_us']:.0f}",
+            f"{row['viper_us']:.0f}",
+            f"{row['times']:g}x",
+            f"{row['coder_us']:.0f}",
+        )
+    stdout.print(table)
+
+
+@app.command()
 def switch(bundle: _BundleName = "fashion-mnist", seed: _Seed = 1, json: _Json = False) -> None:
     """Changing the width on the device, against loading a separate model for each width."""
     from lab.bench.switch import measure  # noqa: PLC0415

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lab.bench import cli, head, interpreter, plain, switch
+from lab.bench import cli, head, interpreter, linux, plain, switch
 from models.head import Head
 from models.headfile import HeadFile
 from slimwire.errors import SlimwireError
@@ -43,6 +43,21 @@ def test_without_a_compiler_the_column_is_empty_and_says_why(monkeypatch, capsys
     rows = head.measure(HEAD, IMAGE, rounds=1)
     assert [row["c_us"] for row in rows] == [None] * 4
     assert "no C compiler" in capsys.readouterr().err
+
+
+def test_a_linux_device_s_head_is_measured_beside_a_board_s():
+    result = linux.measure(HEAD, IMAGE, rounds=1)
+    assert result["runtime"].split()[0] in ("ai-edge-litert", "tflite-runtime")
+    assert [row["width"] for row in result["widths"]] == [0.25, 0.5, 0.75, 1.0]
+    for row in result["widths"]:
+        assert set(row) == {"width", "macs", "litert_us", "viper_us", "coder_us", "times"}
+        assert min(row.values()) > 0
+
+
+def test_a_linux_head_with_another_symbol_ends_the_measurement(monkeypatch):
+    monkeypatch.setattr(linux.LiteRtHead, "run", lambda self, image: bytes(self.n_symbols))
+    with pytest.raises(SlimwireError, match="different symbols at width 0"):
+        linux.measure(HEAD, IMAGE, rounds=1)
 
 
 def test_a_switch_allocates_nothing_and_is_less_than_a_reload():
