@@ -49,7 +49,8 @@ class LiteRtHead:
             ]
         except (BundleError, ValueError, RuntimeError) as error:
             raise DeviceError(
-                f"head.bin cannot be used: {error}", remedy="copy head.bin from the bundle again"
+                f"head.bin cannot be used: {error}",
+                remedy="copy the head.bin of a bundle that this release of `slimwire train` wrote",
             ) from error
         self.shape = self._headfile.input
         self.levels = self._headfile.levels
