@@ -13,29 +13,32 @@ class Parked(NamedTuple):
 
 
 class Parking:
-    """At most `each` answers of each of at most `devices` devices; the oldest give way.
+    """At most `bound` answers; beyond, the oldest of whichever device has waited longest gives way.
 
     Args:
-        devices, each: bounds.
+        bound: of all devices together.
     """
 
-    def __init__(self, devices: int = 4096, each: int = 8) -> None:
-        self._devices = devices
-        self._each = each
+    def __init__(self, bound: int = 16_384) -> None:
+        self._bound = bound
+        self._held = 0
         self._waiting: OrderedDict[bytes, deque[Parked]] = OrderedDict()
 
-    def put(self, device: bytes, answer: Parked) -> int:
-        """Keep one; returns how many gave way."""
-        own = self._waiting.setdefault(device, deque())
-        own.append(answer)
-        gave_way = 0
-        if len(own) > self._each:
-            own.popleft()
-            gave_way = 1
-        if len(self._waiting) > self._devices:
-            gave_way += len(self._waiting.popitem(last=False)[1])
-        return gave_way
+    def put(self, device: bytes, answer: Parked) -> bool:
+        """Keep one; returns whether another one gave way."""
+        self._waiting.setdefault(device, deque()).append(answer)
+        self._held += 1
+        if self._held <= self._bound:
+            return False
+        first, own = next(iter(self._waiting.items()))
+        own.popleft()
+        self._held -= 1
+        if not own:
+            del self._waiting[first]
+        return True
 
     def take(self, device: bytes) -> list[Parked]:
         """The device was heard: its answers, oldest first."""
-        return list(self._waiting.pop(device, ()))
+        own = self._waiting.pop(device, deque())
+        self._held -= len(own)
+        return list(own)

@@ -261,9 +261,8 @@ class Service:
             return
         pan, peer = self._pans.get(device), self.receiver.peers[device]
         if pan is None:  # not heard since the start: nobody knows where it is
-            gave_way = self._parked.put(device, Parked(epoch, counter, sealed))
-            if gave_way:
-                self.counters[Reason.DOWNLINK_UNROUTABLE] += gave_way
+            if self._parked.put(device, Parked(epoch, counter, sealed)):
+                self.counters[Reason.DOWNLINK_UNROUTABLE] += 1
             return
         reply = Reply(device, epoch, counter, sealed, pan, keys.frag_dn, recoverable=peer.recovers)
         self.downlink.put(self.receiver.gateway, reply)

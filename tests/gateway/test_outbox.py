@@ -417,11 +417,11 @@ def test_a_breaker_opens_for_longer_and_longer_and_closes_at_once() -> None:
 
 
 def test_answers_for_devices_not_heard_yet_are_kept_within_bounds() -> None:
-    parking = Parking(devices=2, each=2)
-    gave_way = [
-        parking.put(device(n), Parked(0, c, b"")) for n, c in ((1, 1), (1, 2), (1, 3), (2, 1), (3, 1))
-    ]
-    assert gave_way == [0, 0, 1, 0, 2]
-    assert parking.take(device(1)) == []
-    assert [parked.counter for parked in parking.take(device(3))] == [1]
-    assert parking.take(device(3)) == []
+    parking = Parking(bound=3)
+    arrivals = [(1, 1), (2, 1), (1, 2), (2, 2), (3, 1)]
+    assert [parking.put(device(n), Parked(0, c, b"")) for n, c in arrivals] == [False] * 3 + [True] * 2
+    assert parking.take(device(1)) == []  # it has waited longest
+    assert [parked.counter for parked in parking.take(device(2))] == [1, 2]
+    assert parking.take(device(2)) == []
+    assert [parking.put(device(4), Parked(0, c, b"")) for c in (1, 2, 3)] == [False, False, True]
+    assert [parked.counter for parked in parking.take(device(4))] == [1, 2, 3]
