@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lab.cli import app
-from lab.experiments.width import bounds, device, goodput, links, outage, policies, queue, run
+from lab.experiments.width import bounds, device, generated, goodput, links, outage, policies, queue, run
 from lab.experiments.width.links import Fading, Link
 from lab.experiments.width.requests import Model, Plan, frame_lengths, simulate
 from lab.experiments.width.statistics import interval
@@ -190,6 +190,47 @@ def test_logs_come_from_json_of_many_from_one_and_from_csv(tmp_path) -> None:
     several = tmp_path / "several.csv"
     several.write_text("name,duration_ms,kbps\nx,1000,30\ny,500,60\nx,1000,40\n")
     assert [(log.name, log.rates) for log in links.load(several)] == [("x", (30.0, 40.0)), ("y", (60.0,))]
+
+
+def test_a_directory_of_sabres_own_files_is_read_by_name(tmp_path) -> None:
+    rows = [{"duration_ms": 1000, "bandwidth_kbps": 7, "latency_ms": 20}]
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "a.csv").write_text("500,9\n")
+    (tmp_path / "notes.txt").write_text("no log")
+    assert [(log.name, log.rates) for log in links.load(tmp_path)] == [("a", (9.0,)), ("b", (7.0,))]
+    (tmp_path / "c.json").write_text('[{"duration_ms": 5}, 3]')
+    with pytest.raises(TraceError, match="'c'"):
+        links.load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TraceError, match="no traces"):
+        links.load(tmp_path / "empty")
+
+
+def test_generated_links_come_of_their_seed_and_each_fades_in_its_own_way() -> None:
+    made = generated.links(6, 9)
+    assert [log.name.rpartition("-")[2] for log, _ in made] == [*generated.KINDS, *generated.KINDS]
+    assert made == generated.links(6, 9)
+    assert made != generated.links(6, 10)
+    assert len({loss for _, loss in made}) == 6
+    assert all(min(log.rates) > 0 and len(set(log.rates)) > 1 for log, _ in made)
+
+
+def test_a_link_that_loses_more_does_worse(model) -> None:
+    def utility(loss: LossModel) -> float:
+        found = run.compare(
+            [STEADY],
+            model,
+            Plan(1.0, 100),
+            seeds=1,
+            rates=(80.0,),
+            deadlines=(0.3,),
+            regimes=("steady",),
+            which=["fixed-0.5"],
+            losses=[loss],
+        )
+        return float(found[0].rows["fixed-0.5"].utility.mean())
+
+    assert utility(QUIET) > utility(LossModel(good_loss=0.6, bad_loss=0.7)) + 0.1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from lab.experiments.width import queue
 from lab.experiments.width.links import Link
 from lab.experiments.width.requests import Model, Plan, simulate
 from lab.experiments.width.run import choose, score
+from lab.sim.loss import LossModel
 from lab.sim.trace import Trace
 
 REQUESTS_PER_S = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
@@ -47,22 +48,24 @@ def measure(
     deadline: float = 0.5,
     count: int = 200,
     seed: int = 1,
+    losses: Sequence[LossModel] = (),
 ) -> list[Goodput]:
     """Of each policy at each link rate, over all logs.
 
     A device does one request at a time and gives it up when the next is due, so the deadline is never longer
-    than the period. `slimwire` is told the on-time share that is wanted.
+    than the period. `slimwire` is told the on-time share that is wanted. losses: how each log's link fades.
     """
     options = model.options()
     found: list[Goodput] = []
     for kbps in rates:
         best = {name: Goodput(name, kbps, deadline, 0.0, float("nan"), float("nan")) for name in which}
         for requests in REQUESTS_PER_S:
-            plan = Plan(1 / requests, count)
-            within = min(deadline, plan.period)
+            period = 1 / requests
+            within = min(deadline, period)
             scores: dict[str, list[tuple[float, ...]]] = {name: [] for name in which}
             for number, log in enumerate(logs):
                 own = 1000 * seed + number
+                plan = Plan(period, count, losses[number]) if losses else Plan(period, count)
                 link = Link.of(log, kbps, plan.seconds)
                 outcomes = simulate(link, model, plan, queue.waits(plan.seconds + 60, own), own)
                 for name in which:

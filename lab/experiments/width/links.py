@@ -113,11 +113,17 @@ class Fading:
 
 
 def load(path: Path) -> list[Trace]:
-    """The logs of a file, by name.
+    """The logs of a file, by name; of a directory, those of all its JSON and CSV files.
 
-    JSON `{"traces": {name: [[duration_ms, kbps], …]}}`, the layout of one log (`lab.sim.trace`), or CSV with
-    `duration_ms,kbps` a line, or `name,duration_ms,kbps` for several. Raises TraceError.
+    JSON `{"traces": {name: [[duration_ms, kbps], …]}}`, the layout of one log (`lab.sim.trace`), Sabre's own
+    (`[{"duration_ms": …, "bandwidth_kbps": …}, …]`), or CSV with `duration_ms,kbps` a line, or
+    `name,duration_ms,kbps` for several. Raises TraceError.
     """
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.suffix in {".json", ".csv"}]
+        if not files:
+            raise TraceError(f"no traces in the directory {path}", expected="*.json or *.csv in it")
+        return [log for file in files for log in load(file)]
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -133,7 +139,17 @@ def load(path: Path) -> list[Trace]:
             traces.parse_json(json.dumps({"trace": rows}), name)
             for name, rows in sorted(document["traces"].items())
         ]
+    if isinstance(document, list):
+        return [_from_sabre(document, path.stem)]
     return [traces.parse_json(text, path.stem)]
+
+
+def _from_sabre(document: list[object], name: str) -> Trace:
+    rows = [
+        [item.get("duration_ms"), item.get("bandwidth_kbps")] if isinstance(item, dict) else item
+        for item in document
+    ]
+    return traces.parse_json(json.dumps({"trace": rows}), name)
 
 
 def shipped() -> list[Trace]:

@@ -1,7 +1,7 @@
 """The experiment: every policy on every link, paired, cell by cell."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from lab.experiments.width import bounds, device, policies, queue
 from lab.experiments.width.links import Floats, Link
 from lab.experiments.width.requests import Ints, Model, Outcomes, Plan, simulate
 from lab.experiments.width.statistics import Interval, interval
+from lab.sim.loss import LossModel
 from lab.sim.trace import Trace
 
 RATES = (20.0, 40.0, 80.0, 250.0)
@@ -101,6 +102,7 @@ def compare(
     deadlines: Sequence[float] = DEADLINES,
     regimes: Sequence[str] = tuple(REGIMES),
     which: Sequence[str] | None = None,
+    losses: Sequence[LossModel] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Cell]:
     """Every policy in every cell; each run is a log with a seed of its own, the same for all policies.
@@ -108,6 +110,7 @@ def compare(
     Args:
         logs: the links. seeds: runs per log. seed: the first one.
         which: policies, by name; None for all.
+        losses: how each log's link fades; none: as `plan` says.
         progress: told what begins.
     """
     which = which if which is not None else names(model)
@@ -119,11 +122,12 @@ def compare(
             found: dict[tuple[float, str], list[tuple[float, ...]]] = {}
             for number, log in enumerate(log for log in logs for _ in range(seeds)):
                 own = 1000 * seed + number
+                fades = replace(plan, loss=losses[number // seeds]) if losses else plan
                 link = Link.of(log, kbps, plan.seconds, REGIMES[regime])
-                outcomes = simulate(link, model, plan, queue.waits(plan.seconds + 60, own), own)
+                outcomes = simulate(link, model, fades, queue.waits(plan.seconds + 60, own), own)
                 for deadline in deadlines:
                     for name in which:
-                        widths = choose(name, outcomes, model, options, deadline, plan, own)
+                        widths = choose(name, outcomes, model, options, deadline, fades, own)
                         found.setdefault((deadline, name), []).append(
                             score(widths, outcomes, model, deadline)
                         )
