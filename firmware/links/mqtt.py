@@ -160,17 +160,17 @@ class MqttLink:
             found = self._next()
             if found is not None:
                 return found
+            skip = self._skip
+            room = memoryview(self._in)[: min(skip, _IN)] if skip else memoryview(self._in)[self._have :]
             try:
-                data = await self._read()
+                n = await self._read(room)
             except OSError:
                 self._drop()
                 raise
-            if self._skip:
-                n = min(self._skip, len(data))
+            if skip:
                 self._skip -= n
-                data = data[n:]
-            self._in[self._have : self._have + len(data)] = data
-            self._have += len(data)
+            else:
+                self._have += n
 
     def close(self):
         if self._there:
@@ -205,14 +205,15 @@ class MqttLink:
         self._socket = sock
         self._have = self._used = self._skip = 0
 
-    async def _read(self):
+    async def _read(self, room):
         sock = self._socket
+        read = getattr(sock, "readinto", None) or sock.recv_into  # MicroPython's, CPython's
         for silent in range(2):
             try:
                 await asyncio.wait_for(readable(sock), _SILENCE)
-                data = sock.recv(_IN - self._have)
-                if data:
-                    return data
+                n = read(room)
+                if n:
+                    return n
                 break
             except asyncio.TimeoutError:
                 if silent or not self._there:
@@ -238,11 +239,11 @@ class MqttLink:
         """The payload of the next PUBLISH, in the buffer until the next call; None: more bytes first."""
         data = self._in
         while True:
+            have = self._have - self._used
             if self._used:
-                self._have -= self._used
-                data[: self._have] = data[self._used : self._used + self._have]
+                data[:have] = data[self._used : self._have]  # may lack memory: nothing is changed then
+                self._have = have
                 self._used = 0
-            have = self._have
             if have < 2:
                 return None
             n = data[1]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -76,9 +77,11 @@ class Far:
             while process.poll() is None and not done():
                 assert time.monotonic() < end, "it did not happen"
                 time.sleep(0.02)
-            if process.poll() is None:
+            while process.poll() is None:
+                assert time.monotonic() < end, "the device did not end"
                 process.send_signal(signal.SIGINT)
-                process.wait(20)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
         finally:
             process.kill()
             output, _ = process.communicate()

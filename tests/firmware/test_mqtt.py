@@ -22,7 +22,7 @@ from wire.reply import Answer
 
 SHAPE = (12, 12, 1)
 LAYERS = ((0, 2, 8), (1, 1, 8), (2, 1, 8))
-HEAP = "64k"
+HEAP = "80k"  # as in the demo
 BROKERS = ["amqtt", pytest.param("mosquitto", marks=pytest.mark.needs("mosquitto"))]
 
 
