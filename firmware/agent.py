@@ -64,8 +64,8 @@ class Agent:
         receiver = self._receiver
         self.log(
             "rx",
-            '"accepted":%d,"rejected":%s,"link_errors":%d,"trust":%d'
-            % (receiver.accepted, dumps(receiver.rejected), self._link_errors, receiver.trust),
+            '"accepted":%d,"rejected":%s,"link_errors":%d'
+            % (receiver.accepted, dumps(receiver.rejected), self._link_errors),
         )
 
     async def run(self, seconds=None):

@@ -12,8 +12,8 @@ One datagram at a time, in a buffer made once. What a frame can do:
 Every frame ends as `accepted` or as a reason in `rejected`; no input raises.
 
 `trust` in the one gateway that is heard, 0..255, moves by what that gateway authenticated and by nothing
-else: an answer that opens raises it slowly; an impossible manifest, or an answer that does not open, halves
-it, once a message. It is how much the agent spends on retries, never whether a frame is looked at.
+else: an answer that opens raises it slowly, one that does not halves it, once a message. It is how much the
+agent spends on retries, never whether a frame is looked at.
 
     receiver = Receiver(eui64, gateway, epoch, pad(k_frag_dn), block_cipher(k_msg_dn), downlink(...), memory)
     receiver.expect(counter)
@@ -183,7 +183,7 @@ class Receiver:
             return self.reject("duplicate")
         stride = 8 * piece[6]
         if fragmented and not (n and length + (n - 1) * stride < size <= length + n * stride):
-            return self._doubt("bad-manifest")
+            return self.reject("bad-manifest")
         if self._size:
             self.reject("replaced")
         payload[:length] = piece
@@ -202,27 +202,24 @@ class Receiver:
             return self.on_frame(self._early[:length])
         return 0
 
-    def _doubt(self, reason):
-        """Refuse what the gateway did authenticate."""
-        if self._doubted != self._awaited:
-            self._doubted = self._awaited
-            self.trust >>= 1
-        return self.reject(reason)
-
     def _complete(self):
         """Open the collected reply to the awaited counter, and read it (section 2.2)."""
+        trust = self.trust
+        if self._doubted != self._awaited:
+            self._doubted = self._awaited
+            self.trust >>= 1  # until it opens
         start = self._m + _MAC + _SALT
         end = self._size - TAG
         self._size = 0
         if end < start + 6:
-            return self._doubt("bad-answer")
+            return self.reject("bad-answer")
         payload = self._payload
         aad = pack(">BI", self._octet0, self._awaited)
         tag = ccm(
             self._encrypt, b"\1" + payload[start - _SALT : start] + aad[1:], aad, payload[start:end], True
         )
         if not same(tag, payload[end:], TAG):
-            return self._doubt("bad-seal")
+            return self.reject("bad-seal")
         flags, packed, cls, confidence = unpack_from(">BBHH", payload, start)
         start += 6
         unix_time = None
@@ -245,7 +242,7 @@ class Receiver:
             return self.reject("bad-answer")
         self.answer = packed >> 4, packed & 15, cls, confidence, unix_time, detail
         self.order = order
-        self.trust += 255 - self.trust + 7 >> 3
+        self.trust = trust + (262 - trust >> 3)
         self._answered = self._awaited
         self._awaited = 0
         return ANSWER
