@@ -129,3 +129,26 @@ def test_real_opencv_reads_a_video(tmp_path: Path):
     with pytest.raises(OSError, match="no picture"):
         source.capture_into(memoryview(image))
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        (None, "cannot be used: .*No such file"),
+        ({"y": np.zeros(3)}, "lacks the array 'x'"),
+        ({"x": np.zeros((2, 3, 3), np.uint8)}, r"uint8 of shape \(2, 3, 3, 1\)"),
+        ({"x": np.zeros((2, 28, 28))}, "float64"),
+        ({"x": np.zeros((0, 28, 28), np.uint8)}, r"shape \(0, 28, 28, 1\)"),
+        ({"x": np.array([{}])}, "pickled"),
+    ],
+)
+def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path, arrays, says):
+    if arrays is not None:
+        np.savez(tmp_path / "images.npz", **arrays)
+    with pytest.raises(DeviceError, match=says):
+        open_source({"type": "npz", "path": "images.npz"}, tmp_path, (28, 28, 1))
+
+
+def test_an_archive_needs_a_name():
+    with pytest.raises(DeviceError, match=r"names no \.npz file"):
+        open_source({"type": "npz"}, Path("/"), (28, 28, 1))

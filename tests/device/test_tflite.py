@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import SHIPPED
+from models.bundle import SHIPPED, Bundle
 from models.head import Head
 from models.headfile import HeadFile
 from tests.device.conftest import WITHOUT_REPORT
@@ -60,8 +60,8 @@ def test_64_images_give_the_references_bytes_at_every_width(python: str, tmp_pat
     path = SHIPPED / bundle / "head.bin"
     head = HeadFile.parse(path.read_bytes())
     images = np.random.default_rng(64).integers(0, 256, (64, *head.input), dtype=np.uint8)
-    camera = np.load(SHIPPED / bundle / "camera.npz")["x"].reshape(-1, *head.input)[:32]
-    images[: len(camera)] = camera
+    pictures = Bundle.load(bundle).pictures().x[:32]
+    images[: len(pictures)] = pictures
     np.save(tmp_path / "images.npy", images)
     result = subprocess.run(
         [python, "-c", _ON_TFLITE, path, tmp_path / "images.npy"],
