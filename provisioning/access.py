@@ -53,7 +53,8 @@ def candidates() -> str:
 def resolve(wanted: Sequence[str]) -> list[str]:
     """Device paths of what a command line names: `auto` (every USB port), `id:SERIAL`, a path, or a pattern.
 
-    Each once, in the order named. Raises BoardError: one of them names no port.
+    Each once, in the order named. A pattern passes over plain files: an emulated board's image lies beside
+    its port. Raises BoardError: one of them names no port.
     """
     found: dict[str, None] = {}
     for name in wanted:
@@ -64,7 +65,7 @@ def resolve(wanted: Sequence[str]) -> list[str]:
         elif Path(name).exists():
             matches = [name]
         else:
-            matches = sorted(glob(name))
+            matches = sorted(path for path in glob(name) if not Path(path).is_file())
         if not matches:
             raise BoardError(
                 f"no board is plugged in that --port {name} would find"

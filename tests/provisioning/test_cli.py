@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -52,9 +53,16 @@ def test_emulate_makes_a_port_that_mpremote_takes_and_removes_it(tmp_path, numbe
     try:
         line = process.stderr.readline()
         assert str(port) in line
-        asked = [sys.executable, "-m", "mpremote", "connect", str(port), "eval", "6 * 7"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
-        assert done.stdout.strip() == "42", done.stderr
+
+        def ask(code: str) -> str:
+            asked = [sys.executable, "-m", "mpremote", "connect", str(port), "resume", "exec", code]
+            return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout
+
+        assert ask("x = 42; print(x)").strip() == "42"
+        process.send_signal(signal.SIGUSR1)  # a power cut: what was in memory is gone
+        end = time.monotonic() + 30
+        while ask("print('x' in globals())").strip() != "False":
+            assert time.monotonic() < end
     finally:
         process.send_signal(number)
         assert process.wait(30) == 0

@@ -1,5 +1,6 @@
 """The emulated board behaves as a board does under tools that know nothing of it."""
 
+import ast
 import subprocess
 import sys
 import time
@@ -8,7 +9,8 @@ from collections.abc import Callable
 import pytest
 import serial
 
-from provisioning.emulated import EmulatedBoard, read_image
+from provisioning import profiles
+from provisioning.emulated import EmulatedBoard, emulate, machine_name, read_image
 from provisioning.errors import ProvisionError
 
 
@@ -71,6 +73,45 @@ def test_main_py_runs_after_a_reset_and_ctrl_c_stops_it(board, tmp_path) -> None
         assert b"KeyboardInterrupt" in port.read_until(b">>> ")
     assert mpremote(board, "exec", "print(6 * 7)").stdout.strip() == "42"
     mpremote(board, "fs", "rm", ":/main.py")
+
+
+@pytest.mark.parametrize("name", ["esp32c3", "pico-w"])
+def test_a_board_of_a_kind_has_its_name_number_heap_and_flash(tmp_path, name) -> None:
+    profile = profiles.load(name)
+    asked = "import gc, os, machine; gc.collect(); s = os.statvfs('/'); print([os.uname().machine, "
+    asked += "len(machine.unique_id()), gc.mem_free() + gc.mem_alloc(), s[0] * s[2]])"
+    with emulate(profile, tmp_path / "flash.img") as board:
+        machine, number, heap, flash = ast.literal_eval(mpremote(board, "exec", asked).stdout)
+        too_much = mpremote(board, "exec", f"bytearray({profile.heap_kib << 10})")
+    assert machine == machine_name(profile)
+    assert number == profile.unique_id_bytes
+    assert profile.heap_kib << 10 <= heap + 4096 <= (profile.heap_kib + 12) << 10
+    assert flash == profile.storage_kib << 10
+    assert "MemoryError" in too_much.stderr + too_much.stdout
+
+
+def test_two_boards_have_two_numbers_and_one_keeps_its_own(tmp_path) -> None:
+    asked = "import machine; print(machine.unique_id().hex())"
+    seen = []
+    for image in ("a.img", "b.img", "a.img"):
+        with emulate(profiles.load("generic"), tmp_path / image, size_kib=128) as board:
+            seen.append(mpremote(board, "exec", asked).stdout)
+    assert seen[0] == seen[2] != seen[1]
+
+
+def test_writes_are_counted_and_the_power_fails_at_the_one_chosen(tmp_path) -> None:
+    write = "f = open('/x', 'wb'); f.write(bytes(3000)); f.close()"
+    with emulate(profiles.load("generic"), tmp_path / "flash.img", size_kib=128) as board:
+        mpremote(board, "exec", "open('/kept', 'w').close()")
+        before, boots = board.writes, board.boots
+        board.cut_at_write(before + 3)
+        assert mpremote(board, "exec", write).returncode != 0
+        wait_until(lambda: board.boots > boots)
+        board.cut_at_write(0)
+        assert board.writes >= before + 3
+        assert mpremote(board, "exec", write).returncode == 0
+        listed = mpremote(board, "exec", "import os; print(sorted(os.listdir('/')))").stdout
+    assert ast.literal_eval(listed) == ["kept", "x"]
 
 
 def test_an_error_on_the_board_is_mpremote_s_error(board) -> None:

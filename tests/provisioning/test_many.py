@@ -111,7 +111,8 @@ many.each(["a", "b"], 2, work)
 
 def test_ports_are_named_by_path_pattern_and_usb(tmp_path, monkeypatch) -> None:
     for name in ("ttyA", "ttyB", "other"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).symlink_to("/dev/null")
+    (tmp_path / "ttyA.img").write_text("a board's flash, and no port")
     there = [
         access.Port(str(tmp_path / "ttyB"), "303a:1001", "123456", "USB JTAG"),
         access.Port(str(tmp_path / "other"), "", "", ""),
