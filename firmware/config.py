@@ -19,6 +19,9 @@ A Wi-Fi device has `"link": {"type": "mqtt", "host": "192.168.1.2"}`, and there 
 A device that reaches a gateway's dongle by ESP-NOW has `"link": {"type": "espnow", "dongle": "a0b1c2d3e4f5",
 "channel": 6}`: the dongle's MAC address and the Wi-Fi channel it listens on.
 
+A device with a radio co-processor on a serial line has `"link": {"type": "uart"}`, and there may be `uart`
+(1, its number on the board) and `baud` (115200), or on Linux `path`.
+
 Used at start; then this module is dropped.
 """
 
@@ -54,8 +57,8 @@ def check(settings, path="device.json"):
             "use the firmware that belongs to it, or enrol the device anew",
         )
     link = Section(top.get("link"), path + " link")
-    kind = link.choice("type", ("zep", "mqtt", "espnow"))
-    mqtt, espnow = kind == "mqtt", kind == "espnow"
+    kind = link.choice("type", ("zep", "mqtt", "espnow", "uart"))
+    mqtt, espnow, uart = kind == "mqtt", kind == "espnow", kind == "uart"
     source = Section(top.get("source"), path + " source")
     if source.text("type") == "file":
         source.text("path")
@@ -73,7 +76,10 @@ def check(settings, path="device.json"):
         "recovery": "off" if mqtt else top.choice("recovery", ("off", "lossy", "always"), "off"),
         "head": top.choice("head", ("ram", "flash", "auto"), "auto"),
         "link": {
-            "host": link.text("host", "" if espnow else None),
+            "host": link.text("host", "" if espnow or uart else None),
+            "uart": link.number("uart", 0, 15, 1) if uart else 0,
+            "baud": link.number("baud", 1200, 4000000, 115200),
+            "path": link.text("path", ""),
             "dongle": link.hex("dongle", 6) if espnow else b"",
             "port": link.number("port", 1, 65535, 1883 if mqtt else 17754),
             "type": link.get("type"),
