@@ -24,8 +24,8 @@ from slimwire.systemd import Staged, hidden_program, unwritable
 SETTINGS = "device.json"
 HEAD = "head.bin"
 COUNTERS = ("counter.a", "counter.b")
-#: Slots of a later key epoch, where the device was ordered to one.
-EPOCHS = ("epoch.a", "epoch.b")
+#: A later key epoch, where the device was ordered to one.
+EPOCH = "epoch"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Device:
 
 
 #: What a device writes of its identity, and all that is the identity's.
-_STATE = (*COUNTERS, *EPOCHS)
+_STATE = (*COUNTERS, EPOCH)
 _OF_IDENTITY = (SETTINGS, *_STATE)
 #: Files of a device's directory that are not the device's.
 _LEFT = ("log.jsonl",)

@@ -190,7 +190,8 @@ class _Runner:
 def _check_private(config: Path) -> None:
     """Refuse an identity that others can read. What systemd hands over as a credential is its own affair."""
     try:
-        mode = config.stat().st_mode
+        with config.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise DeviceError(
             f"{config} cannot be used: {error.strerror}",
