@@ -197,9 +197,12 @@ class Service:
         self.link.learn(device, received.origin)
         new = device not in self._pans
         self._pans[device] = _BROADCAST_PAN if pan is None else pan
-        if new:
-            for parked in self._parked.take(device):
-                self._answer(device, *parked)
+        parked = self._parked.take(device) if new else []
+        for message, sealed, _ in parked:
+            self._answer(device, message.epoch, message.counter, sealed)
+        if parked:
+            messages = self._parked.release(parked)
+            self.downlink.then(lambda: self.outbox.take(messages))
 
     def _on_message(self, message: Accepted, received: Received) -> None:
         device = message.device
@@ -259,11 +262,7 @@ class Service:
         keys = self._keys(device, epoch)
         if keys is None:
             return
-        pan, peer = self._pans.get(device), self.receiver.peers[device]
-        if pan is None:  # not heard since the start: nobody knows where it is
-            if self._parked.put(device, Parked(epoch, counter, sealed)):
-                self.counters[Reason.DOWNLINK_UNROUTABLE] += 1
-            return
+        pan, peer = self._pans.get(device, _BROADCAST_PAN), self.receiver.peers[device]
         reply = Reply(device, epoch, counter, sealed, pan, keys.frag_dn, recoverable=peer.recovers)
         self.downlink.put(self.receiver.gateway, reply)
 
@@ -283,6 +282,7 @@ class Service:
         """The edge server took these: answers go out, verdicts may be evidence, messages leave custody."""
         now = time.monotonic()
         observed = set()
+        messages: list[Message] = []
         for message, answer in taken:
             device, epoch, counter = message.device, message.epoch, message.counter
             tracing.step("taken by the edge server", device, epoch, counter)
@@ -292,14 +292,24 @@ class Service:
                 observed.add(device)
             if answer.sealed:
                 self._answers[device, epoch, counter] = answer.sealed
+                if device not in self._pans:
+                    self._park(Parked(message, answer.sealed, now))
+                    continue
                 self._answer(device, epoch, counter, answer.sealed)
+            messages.append(message)
         while len(self._answers) > _ANSWERS:
             self._answers.popitem(last=False)
         rows = kept_trust.rows_of(self.trust, observed, self.outbox.clock())
-        messages = [message for message, _ in taken]
-        self.outbox.settle(messages)
+        self.outbox.settle(message for message, _ in taken)
         # Whoever is killed before the answers are out finds the messages again, and with them the answers.
         self.downlink.then(lambda: self.outbox.take(messages, rows))
+
+    def _park(self, answer: Parked) -> None:
+        """Its device was not heard since the start: nobody knows where it is."""
+        gone = self._parked.put(answer)
+        if gone is not None:
+            self.counters[Reason.DOWNLINK_UNROUTABLE] += 1
+            self.outbox.take(self._parked.release([gone]))
 
     async def _tick(self) -> None:
         last, told = self.rejected(), time.monotonic()
@@ -309,6 +319,9 @@ class Service:
             self.ticks += 1
             self.receiver.tick(now)
             self.outbox.tick()
+            overdue = self._parked.overdue(now)
+            if overdue:
+                self.outbox.take(overdue)
             observed, self.receiver.observed = self.receiver.observed, set()
             if observed:
                 self.outbox.keep(kept_trust.rows_of(self.trust, observed, self.outbox.clock()))

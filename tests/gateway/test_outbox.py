@@ -416,12 +416,24 @@ def test_a_breaker_opens_for_longer_and_longer_and_closes_at_once() -> None:
     assert breaker.state(now) is State.CLOSED
 
 
-def test_answers_for_devices_not_heard_yet_are_kept_within_bounds() -> None:
+def test_answers_for_devices_not_heard_yet_are_kept_within_bounds_and_their_messages_with_them() -> None:
+    def parked(number: int, counter: int, since: float = 0.0) -> Parked:
+        message = Message(100 * number + counter, device(number), 0, counter, 0x40, 0.0, b"")
+        return Parked(message, b"answer", since)
+
     parking = Parking(bound=3)
     arrivals = [(1, 1), (2, 1), (1, 2), (2, 2), (3, 1)]
-    assert [parking.put(device(n), Parked(0, c, b"")) for n, c in arrivals] == [False] * 3 + [True] * 2
-    assert parking.take(device(1)) == []  # it has waited longest
-    assert [parked.counter for parked in parking.take(device(2))] == [1, 2]
+    gave_way = [parking.put(parked(*one)) for one in arrivals]
+    assert gave_way == [None, None, None, parked(1, 1), parked(1, 2)]  # the device that has waited longest
+    assert [m.id for m in parking.release([one for one in gave_way if one])] == [101, 102]
+    assert parking.take(device(1)) == []
+    assert [one.message.counter for one in parking.take(device(2))] == [1, 2]
     assert parking.take(device(2)) == []
-    assert [parking.put(device(4), Parked(0, c, b"")) for c in (1, 2, 3)] == [False, False, True]
-    assert [parked.counter for parked in parking.take(device(4))] == [1, 2, 3]
+    parking.put(parked(4, 1, 50.0))
+    assert parking.overdue(59.0) == []
+    assert [m.id for m in parking.overdue(60.0)] == [201, 202, 301]
+    # The answer is still there for whoever comes late; its message is not released twice.
+    late = parking.take(device(3))
+    assert late == [parked(3, 1)]
+    assert parking.release(late) == []
+    assert [m.id for m in parking.overdue(111.0)] == [401]

@@ -24,8 +24,9 @@ from slimwire.errors import SlimwireError
 Component = Literal["gateway", "edge", "broker"]
 Fault = Literal["none", "disk-full", "clock-step", "uplink-down"]
 
-#: s of undisturbed work between two kills, drawn from this range.
-_BETWEEN = (0.4, 1.6)
+#: s between a part's being there again and its next end, drawn from this range. A broker starts within
+#: milliseconds, and both of its sides wait a second or so before they try it again.
+_BETWEEN = {"gateway": (0.4, 1.6), "edge": (0.4, 1.6), "broker": (2.0, 4.0)}
 #: s for which a fault lasts, drawn from this range.
 _LASTS = (0.8, 2.0)
 #: Steps of the time of day, s: forward past every age limit, back before every file was written.
@@ -96,7 +97,7 @@ def _run(
     fleet.start()
     began = time.monotonic()
     for number in range(1, plan.kills + 1):
-        _pause(site, fleet, rng.uniform(*_BETWEEN))
+        _pause(site, fleet, rng.uniform(*_BETWEEN[plan.component]))
         _disturb(plan, site, fleet, tap, number, rng)
         site.kill(plan.component)
         heard = fleet.heard

@@ -5,6 +5,7 @@ after it took them: the second is what makes a message answered twice where nobo
 """
 
 import http.client
+import sys
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,15 @@ from wire.batch import CONTENT_TYPE, Verdict, parse_response
 from wire.errors import WireError
 
 _TIMEOUT = 5.0
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a gateway that was killed in the middle of a request."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Tap:
@@ -48,8 +58,7 @@ class Tap:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="tap", daemon=True)
         self._thread.start()
 
