@@ -14,16 +14,16 @@ import torch
 from torch.nn import functional
 
 from models.bundle import FORMAT, Bundle
-from models.datasets import SOURCES, load_named
 from models.evaluate import evaluate
 from models.head import Head
 from models.headfile import HeadFile
 from slimwire.errors import SlimwireError
 from training.card import model_card
-from training.data import Images, Split
+from training.data import Data, Images
 from training.export import export_head
 from training.export_tail import export_tail
-from training.loop import Model
+from training.recipe import Recipe
+from training.slim_learner import SlimLearner
 
 TABLE_IMAGES = 20000
 CALIBRATION_IMAGES = 100
@@ -38,42 +38,39 @@ class Origin:
     facts: dict[str, Any]
 
 
-def write_bundle(model: Model, split: Split, origin: Origin, version: str, out: Path) -> dict[str, Any]:
+def write_bundle(model: SlimLearner, data: Data, origin: Origin, version: str, out: Path) -> dict[str, Any]:
     """Writes head, tail, camera, card and ``bundle.json`` to ``out``; returns the content of ``bundle.json``.
 
     Figures are measured on the test split, through the integer pipeline, with nothing left to choose.
     """
-    recipe = model.recipe
-    source = SOURCES[recipe.data]
+    recipe, split = model.recipe, data.split
     out.mkdir(parents=True, exist_ok=True)
     model.eval()
     headfile = export_head(model.head, recipe, split.train_x[:TABLE_IMAGES])
     tail = export_tail(model.tail, latents_of(headfile, split.train_x[:CALIBRATION_IMAGES]))
-    test_x, test_y = load_named(recipe.data, "test")
-    picked = np.random.default_rng(recipe.camera_seed).choice(
-        len(test_x), recipe.camera_images, replace=False
-    )
     (out / "head.bin").write_bytes(headfile.emit())
     (out / "tail.tflite").write_bytes(tail)
-    np.savez_compressed(out / "camera.npz", x=test_x[picked], y=test_y[picked].astype(np.uint8))
+    camera = _camera(recipe, data, out)
     height, width, _ = headfile.latent_shape(0)
     info: dict[str, Any] = {
         "format": FORMAT,
         "name": recipe.name,
         "version": version,
         "licence": "Apache-2.0",
-        "data": {"name": source.title, "licence": source.licence},
-        "classes": list(source.classes),
+        "data": {**data.about, "n": len(data.test_x)},
+        "classes": list(data.classes),
+        "heap_kib": recipe.heap_kib,
         "input": dict(zip(("height", "width", "channels"), recipe.input, strict=True)),
         "latent": {"height": height, "width": width, "levels": recipe.levels, "center": recipe.center},
         **{part: _named(out / name) for part, name in _FILES.items()},
+        "camera": camera,
         "widths": [{"width": width} for width in recipe.widths],
         "training": {"command": origin.command, "seed": origin.seed, **origin.facts},
     }
     # Not measured yet, so no bundle that could be loaded: bundle.json comes with its figures.
     bundle = Bundle(out, info, "", headfile, headfile.emit())
     validation = evaluate(bundle, split.valid_x, split.valid_y)
-    test = evaluate(bundle, test_x, test_y)
+    test = evaluate(bundle, data.test_x, data.test_y)
     float_tail = _float_tail_top1(model, headfile, split.valid_x, split.valid_y)
     info["widths"] = test["widths"]
     info["model_tag"] = test["model_tag"]
@@ -107,7 +104,9 @@ def latents_of(headfile: HeadFile, images: Images) -> npt.NDArray[np.float32]:
 
 
 @torch.no_grad()
-def _float_tail_top1(model: Model, headfile: HeadFile, x: Images, y: npt.NDArray[np.int64]) -> list[float]:
+def _float_tail_top1(
+    model: SlimLearner, headfile: HeadFile, x: Images, y: npt.NDArray[np.int64]
+) -> list[float]:
     """Top-1 of the integer head with the tail before quantisation, at each width: shows what int8 costs."""
     right = np.zeros(len(headfile.widths), np.int64)
     for start in range(0, len(x), 500):
@@ -117,7 +116,18 @@ def _float_tail_top1(model: Model, headfile: HeadFile, x: Images, y: npt.NDArray
     return [round(float(count) / len(x), 5) for count in right]
 
 
-_FILES = {"head": "head.bin", "tail": "tail.tflite", "camera": "camera.npz"}
+_FILES = {"head": "head.bin", "tail": "tail.tflite"}
+
+
+def _camera(recipe: Recipe, data: Data, out: Path) -> dict[str, Any]:
+    """bundle.json's ``camera``: a file of test images, or which of them to draw from the data set."""
+    count = min(recipe.camera_images, len(data.test_x))
+    if recipe.camera_draws:
+        return {"data": recipe.data, "split": "test", "n": count, "seed": recipe.camera_seed}
+    picked = np.random.default_rng(recipe.camera_seed).choice(len(data.test_x), count, replace=False)
+    path = out / "camera.npz"
+    np.savez_compressed(path, x=data.test_x[picked], y=data.test_y[picked].astype(np.uint8))
+    return _named(path)
 
 
 def _named(path: Path) -> dict[str, Any]:

@@ -1,17 +1,20 @@
-"""Images to train on: the split into training and validation, and label-keeping augmentation.
+"""Images to train on, to choose by, and to measure with, and what a bundle says of them.
 
-The validation split is the last part of the training split; the test split is never seen here.
+Of a named data set the validation split is the last part of the training split, and the test split is touched
+once, for the figures. `training.own` makes the same of a person's own images.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.datasets import load_named
+from models.datasets import SOURCES, load
 from slimwire.errors import SlimwireError
+from training.recipe import Recipe
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -27,9 +30,21 @@ class Split:
     valid_y: Labels
 
 
+@dataclass(frozen=True)
+class Data:
+    """Everything a bundle is made from. ``about`` is bundle.json's ``data``: name, licence, source."""
+
+    split: Split
+    test_x: Images
+    test_y: Labels
+    classes: tuple[str, ...]
+    about: dict[str, Any]
+
+
 def load_split(name: str, validation: int) -> Split:
     """Splits a data set's training images; the last ``validation`` are kept for choosing."""
-    x, y = load_named(name, "train")
+    found = load(name, "train")
+    x, y = found.x, found.y
     if not 0 < validation < len(x):
         raise SlimwireError(
             f"{name} has {len(x)} training images", expected=f"more than the {validation} kept for validation"
@@ -37,24 +52,15 @@ def load_split(name: str, validation: int) -> Split:
     return Split(x[:-validation], y[:-validation], x[-validation:], y[-validation:])
 
 
-def augment(x: Images, rng: np.random.Generator, shift: int, flip: bool) -> Images:
-    """Moves each image by up to ``shift`` pixels and mirrors half of them: (N,H,W,C) → the same."""
-    n, height, width, channels = x.shape
-    padded = np.zeros((n, height + 2 * shift, width + 2 * shift, channels), np.uint8)
-    padded[:, shift : shift + height, shift : shift + width] = x
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    top, left = rng.integers(0, 2 * shift + 1, (2, n))
-    out = np.moveaxis(windows[np.arange(n), top, left], 1, -1)
-    if flip:
-        mirrored = np.less(rng.random(n), 0.5)
-        out = np.where(mirrored[:, None, None, None], out[:, :, ::-1], out)
-    return np.ascontiguousarray(out)
+def load_data(recipe: Recipe) -> Data:
+    """The named data set of a recipe.
 
-
-def erase(x: Images, rng: np.random.Generator, share: float, largest: int) -> None:
-    """Blackens a random rectangle of sides up to ``largest`` in ``share`` of the images, in place."""
-    n, height, width = x.shape[:3]
-    for i in np.flatnonzero(rng.random(n) < share):
-        h, w = rng.integers(2, min(largest, height, width) + 1, 2)
-        top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-        x[i, top : top + h, left : left + w] = 0
+    Raises BundleError when it is not to be had, SlimwireError when it is too small.
+    """
+    split, test, source = (
+        load_split(recipe.data, recipe.validation),
+        load(recipe.data, "test"),
+        SOURCES[recipe.data],
+    )
+    about = {"name": source.title, "licence": source.licence, "source": test.source}
+    return Data(split, test.x, test.y, source.classes, about)

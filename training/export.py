@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ def export_head(head: SlimHead, recipe: Recipe, images: Images) -> HeadFile:
     runner = Head(untabled)
     tabled = []
     for i, width in enumerate(widths):
-        counts = _symbol_counts(runner.run(images, i), recipe.levels)
+        counts = symbol_counts(runner.run(images, i), recipe.levels)
         freqs, index = fit_best_tables(counts, recipe.tables)
         tabled.append(replace(width, tables=Tables(freqs, index)))
     return HeadFile.parse(replace(untabled, widths=tuple(tabled)).emit())
@@ -43,8 +44,7 @@ def _weights(head: SlimHead, recipe: Recipe) -> tuple[tuple[Layer, ...], npt.NDA
     offset, inputs = 0, recipe.input[2]
     for module in _layers(head):
         spec = module.layer
-        scale = module.weight_scale()[:, None, None, None]
-        values = (module.weight.detach() / scale).round().numpy().astype(np.int8)  # (out, in, ky, kx)
+        values = module.quantised_weight().detach().numpy().astype(np.int8)  # (out, in, ky, kx)
         if spec.op == CONV:
             values = values.transpose(0, 2, 3, 1)
         elif spec.op == DEPTHWISE:
@@ -92,7 +92,7 @@ def _width(head: SlimHead, recipe: Recipe, index: int) -> Width:
     return Width(thousandths, channels, tuple(mults), tuple(biases), tuple(shifts), tables)
 
 
-def _symbol_counts(symbols: npt.NDArray[np.uint8], levels: int) -> npt.NDArray[np.float64]:
+def symbol_counts(symbols: npt.NDArray[np.integer[Any]], levels: int) -> npt.NDArray[np.float64]:
     """(N, n) symbols → how often each symbol came at each place (n, levels)."""
     places = symbols.shape[1]
     flat = symbols.astype(np.int64) + np.arange(places) * levels

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer, recipe
 
 from slimwire.errors import SlimwireError
-from training.slimmable import Tail
+from training.nets import Tail
 
 CHECKED = 32
 TOLERANCE = 1e-3

@@ -1,9 +1,7 @@
-"""Trains head, tail and rate priors together; every epoch leaves a checkpoint to resume or export from.
+"""Trains learners side by side: every step all of them see the same views of the same images.
 
-Each step runs the widest, the narrowest and one width between (sandwich rule); the widest learns from labels
-and the teacher, the others from the widest as well (in-place distillation). Each width has its own price of a
-byte, which a controller moves until the width's coded bytes meet its own target; the targets start high and
-ramp down.
+The teacher looks at what they see (a consistent teacher, arXiv 2106.05237). On a GPU a step is recorded once
+and replayed; on a CPU it runs as it is written. Every epoch leaves a checkpoint to resume or export from.
 """
 
 from __future__ import annotations
@@ -11,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,198 +18,309 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from training.data import Images, Split, augment
-from training.rate import RatePrior
-from training.recipe import Recipe
-from training.slimmable import SlimHead, Tail, pad_channels, straight_through_round
-from training.teacher import to_tensor
+from training.augment import Views, erase, pad
+from training.data import Images, Labels
+from training.learner import Batch, Learner, Outcome, Phase
+from training.nets import Teacher
 
 log = logging.getLogger(__name__)
 
 REFIT_EVERY = 50
-OVER_LIMIT = 3.0
-"""How much dearer a byte is beyond a width's frame limit, in the messages that exceed it."""
-PRICE_GAIN = 0.006
-"""How fast a width's price of a byte follows the logarithmic error of its rate, a step."""
-PRICE_RANGE = (math.log(1e-6), math.log(0.03))
+WARM_STEPS = 3
+STREAMS = 8
 
 
-class Model(nn.Module):
-    """Head, tail, one rate prior for each width and the logarithm of each width's price of a byte."""
+@dataclass(frozen=True)
+class Plan:
+    """How long and fast to learn; see `training.recipe.Recipe` for the meaning of each number.
 
-    log_beta: Tensor
+    ``sandwich``: how many widths there are when only the widest, the narrowest and one between run in a step.
+    ``seconds``: how long the training may take; after two epochs their number is cut to what fits.
+    """
 
-    def __init__(self, recipe: Recipe, classes: int) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.head = SlimHead(recipe)
-        latent = recipe.layers[-1].channels
-        self.tail = Tail(latent[-1], recipe.tail_channels, classes, recipe.dropout)
-        places = recipe.grid[0] * recipe.grid[1]
-        self.priors = nn.ModuleList(
-            [RatePrior(places * c, recipe.levels, recipe.center, recipe.tables) for c in latent]
-        )
-        self.register_buffer("log_beta", torch.full((len(recipe.widths),), math.log(2e-4)))
-
-    def prior(self, width: int) -> RatePrior:
-        """The rate prior of a width."""
-        prior = self.priors[width]
-        assert isinstance(prior, RatePrior)
-        return prior
-
-    def quantise(self, latent: Tensor) -> Tensor:
-        """Rounds latents to symbol values (symbol − center), gradients straight through inside the range."""
-        low, high = -self.recipe.center, self.recipe.levels - 1 - self.recipe.center
-        return straight_through_round(latent.clamp(low, high))
+    epochs: int
+    batch: int
+    rate: float
+    weight_decay: float
+    shift: int
+    flip: bool
+    settle: float
+    seed: int
+    widths: int = 1
+    sandwich: bool = False
+    momentum: bool = False
+    erase: int = 0
+    seconds: float = math.inf
 
 
-def in_symbol_order(latent: Tensor) -> Tensor:
-    """(N,C,H,W) → (N, H·W·C) in symbol order: y, x, channel fastest."""
-    return latent.permute(0, 2, 3, 1).flatten(1)
+@dataclass(frozen=True)
+class Machine:
+    """What it runs on: a device, and whether bfloat16 is fast there."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bf16: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 for what gains by it. Not cached: a recorded step must cast its weights itself."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False)
+
+    @classmethod
+    def best(cls) -> Machine:
+        """The GPU if there is one, else the CPU."""
+        if torch.cuda.is_available():
+            torch.backends.cudnn.benchmark = True
+            return cls(torch.device("cuda"), True)
+        return cls(torch.device("cpu"), bool(torch.cpu._is_avx512_bf16_supported()))
 
 
-def target_factor(recipe: Recipe, progress: float) -> float:
-    """What a width's byte target is multiplied by at this share of the training: falls to 1 over the ramp."""
-    return 1 + (recipe.ramp_from - 1) * max(0.0, 1 - progress / recipe.ramp)
-
-
-def train_step(
-    model: Model, x: Tensor, labels: Tensor, soft: Tensor, widths: list[int], factor: float, bf16: bool
-) -> Tensor:
-    """The loss of one batch at ``widths`` (the widest first); moves rate priors and prices as it goes."""
-    recipe = model.recipe
-    channels = recipe.layers[-1].channels[-1]
-    latents = [model.head(x, width) for width in widths]
-    coded = torch.cat([pad_channels(model.quantise(latent), channels) for latent in latents])
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits = model.tail(coded.contiguous(memory_format=torch.channels_last))
-    log_p = functional.log_softmax(logits.float(), 1).chunk(len(widths))
-    loss = torch.zeros(())
-    for place, width in enumerate(widths):
-        goal = soft if place == 0 else (soft + log_p[0].detach().exp()) / 2
-        answer = functional.nll_loss(log_p[place], labels)
-        imitation = -(goal * log_p[place]).sum(1).mean()
-        task = (1 - recipe.distill) * answer + recipe.distill * imitation
-
-        prior, target = model.prior(width), recipe.targets[width]
-        flat = in_symbol_order(latents[place])
-        symbols = (flat.detach().round() + recipe.center).clamp(0, recipe.levels - 1).long()
-        prior.observe(symbols)
-        size = prior.bits(flat) / 8
-        excess = functional.relu(size - target.limit * factor)
-        rate = size.mean() + OVER_LIMIT * excess.mean()
-        loss = loss + task + model.log_beta[width].exp() * rate
-        real = float(prior.symbol_bits(symbols).mean()) / 8
-        error = max(-0.3, min(0.3, math.log(real / (target.mean * factor))))
-        model.log_beta[width] = (model.log_beta[width] + PRICE_GAIN * error).clamp(*PRICE_RANGE)
-    return loss / len(widths)
-
-
-def learning_rate(recipe: Recipe, step: int, total: int) -> float:
+def learning_rate(rate: float, step: int, total: int) -> float:
     """Linear warm-up over the first 2 %, then half a cosine to a hundredth."""
     warm = max(1, total // 50)
     if step < warm:
-        return recipe.rate * (step + 1) / warm
-    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))))
+        return rate * (step + 1) / warm
+    return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))))
+
+
+def optimiser_for(learner: Learner, plan: Plan, machine: Machine) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; only weights of more than one dimension decay."""
+    groups: list[dict[str, Any]] = []
+    for number, parameters in enumerate(learner.groups()):
+        for decays in (True, False):
+            chosen = [p for p in parameters if (p.ndim > 1) == decays]
+            if chosen:
+                decay = plan.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "group": number})
+    cuda = machine.device.type == "cuda"
+    # A recorded step reads its learning rate from the device.
+    for group in groups:
+        group["lr"] = torch.tensor(plan.rate, device=machine.device) if cuda else plan.rate
+    if plan.momentum:
+        return torch.optim.SGD(groups, lr=plan.rate, momentum=0.9, nesterov=True, fused=cuda or None)
+    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.99), fused=cuda or None, capturable=cuda)
+
+
+class Trainer:
+    """Learners, their optimisers, and the step that moves them all."""
+
+    def __init__(
+        self,
+        learners: Sequence[Learner],
+        sources: dict[str, Images],
+        labels: Labels,
+        teacher: Teacher | None,
+        plan: Plan,
+        machine: Machine,
+    ) -> None:
+        self.plan, self.machine = plan, machine
+        device = machine.device
+        self.learners = [learner.to(device).to(memory_format=torch.channels_last) for learner in learners]
+        self.optimisers = [optimiser_for(learner, plan, machine) for learner in self.learners]
+        self.teacher = None
+        if teacher is not None:
+            self.teacher = teacher.to(device).to(memory_format=torch.channels_last).eval()
+        self.sources = {name: pad(torch.tensor(x, device=device), plan.shift) for name, x in sources.items()}
+        self.size = next(iter(sources.values())).shape[1:3]
+        self.labels = torch.tensor(labels, device=device)
+        self.progress = torch.zeros((), device=device)
+        self.losses = torch.zeros(len(self.learners), device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.inputs: dict[str, Tensor] = {}
+        self.targets = torch.zeros(plan.batch, dtype=torch.long, device=device)
+        self.warm = 0
+        if device.type == "cuda":
+            self.streams = [torch.cuda.Stream() for _ in range(min(STREAMS, len(self.learners)))]
+
+    def step(
+        self, views: Views, generator: torch.Generator, progress: float, widths: tuple[int, ...]
+    ) -> None:
+        """One batch: draws it, then moves every learner."""
+        inputs = {name: views.of(x, *self.size) for name, x in self.sources.items()}
+        if self.plan.erase:
+            inputs = {name: erase(x, 0.5, self.plan.erase, generator) for name, x in inputs.items()}
+        self.progress.fill_(progress)
+        if self.machine.device.type != "cuda":
+            self._move(inputs, self.labels[views.pick], widths)
+            return
+        if not self.inputs:
+            self.inputs = {name: torch.empty_like(x) for name, x in inputs.items()}
+        for name, x in inputs.items():
+            self.inputs[name].copy_(x)
+        self.targets.copy_(self.labels[views.pick])
+        if self.warm < WARM_STEPS:
+            self.warm += 1
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._move(self.inputs, self.targets, widths)
+            torch.cuda.current_stream().wait_stream(side)
+            return
+        if self.graph is None:
+            for optimiser in self.optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._move(self.inputs, self.targets, widths, recorded=True)
+        self.graph.replay()
+
+    def enter(self, phase: Phase) -> None:
+        """A new phase for every learner; what was recorded is no longer what is to be done."""
+        for learner in self.learners:
+            learner.enter(phase)
+        self.graph, self.warm = None, 0
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next step, in each group by what its learner says of it."""
+        for learner, optimiser in zip(self.learners, self.optimisers, strict=True):
+            shares = learner.rates()
+            for group in optimiser.param_groups:
+                value = rate * shares[group["group"]]
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(value)
+                else:
+                    group["lr"] = value
+
+    def _move(
+        self, images: dict[str, Tensor], labels: Tensor, widths: tuple[int, ...], recorded: bool = False
+    ) -> None:
+        soft, features = None, []
+        if self.teacher is not None:
+            with torch.no_grad(), self.machine.autocast():
+                clean = (images["clean"] / 255).contiguous(memory_format=torch.channels_last)
+                logits, features = self.teacher.with_features(clean)
+            soft = logits.float().softmax(1)
+        batch = Batch(images, labels, soft, features, self.progress, widths)
+        for number, (learner, optimiser) in enumerate(zip(self.learners, self.optimisers, strict=True)):
+            if not recorded:
+                self._learn(number, learner, optimiser, batch)
+                continue
+            main, side = torch.cuda.current_stream(), self.streams[number % len(self.streams)]
+            side.wait_stream(main)
+            with torch.cuda.stream(side):
+                self._learn(number, learner, optimiser, batch)
+        if recorded:
+            for side in self.streams:
+                torch.cuda.current_stream().wait_stream(side)
+
+    def _learn(self, number: int, learner: Learner, optimiser: torch.optim.Optimizer, batch: Batch) -> None:
+        with self.machine.autocast():
+            loss = learner.loss(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 5.0, foreach=True)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        self.losses[number] += loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "models": {learner.name: learner.state_dict() for learner in self.learners},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        for learner, optimiser, state in zip(
+            self.learners, self.optimisers, saved["optimisers"], strict=True
+        ):
+            learner.load_state_dict(saved["models"][learner.name])
+            optimiser.load_state_dict(state)
+
+
+Validate = Callable[[Learner], str]
+
+
+def train(trainer: Trainer, path: Path | None, describe: Validate, every: int = 1) -> int:
+    """Trains for the plan's epochs, from ``path`` on if there is a checkpoint; returns the epochs done.
+
+    ``describe`` says a learner's validation figures for the log, every so many epochs.
+    """
+    plan, device = trainer.plan, trainer.machine.device
+    count = len(trainer.labels)
+    steps, first = max(1, count // plan.batch), 0
+    if path is not None and path.exists():
+        saved = torch.load(path, weights_only=True, map_location=device)
+        trainer.restore(saved)
+        first = saved["epoch"]
+        log.info("going on after epoch %d of %s", first, path)
+    begun, phase, epoch = time.monotonic(), Phase(), first
+    while epoch < plan.epochs:
+        started = time.monotonic()
+        now = Phase(epoch >= plan.epochs * (1 - plan.settle), epoch >= plan.epochs // 2)
+        if now != phase or epoch == first:
+            trainer.enter(now)
+            phase = now
+        generator = torch.Generator(device).manual_seed(plan.seed * 100_003 + epoch)
+        torch.manual_seed(plan.seed * 1000 + epoch)
+        chooser = np.random.default_rng((plan.seed, epoch))
+        order = torch.randperm(count, device=device, generator=generator)
+        for learner in trainer.learners:
+            learner.train()
+        trainer.losses.zero_()
+        for step in range(steps):
+            at = epoch * steps + step
+            trainer.set_rate(learning_rate(plan.rate, at, plan.epochs * steps))
+            pick = order[step * plan.batch : (step + 1) * plan.batch]
+            views = Views.draw(pick, plan.shift, plan.flip, generator)
+            progress = at / (plan.epochs * steps)
+            trainer.step(views, generator, progress, _widths(plan, chooser))
+            if at % REFIT_EVERY == 0:
+                for learner in trainer.learners:
+                    learner.refit()
+        losses = (trainer.losses / steps).tolist()
+        last = epoch + 1 == plan.epochs
+        if last or (epoch + 1) % every == 0:
+            seconds = (time.monotonic() - begun) / (epoch + 1 - first)
+            for learner, loss in zip(trainer.learners, losses, strict=True):
+                learner.eval()
+                log.info(
+                    "%s, epoch %d/%d: loss %.4f; %s; %.1f s an epoch, %.1f min left",
+                    learner.name,
+                    epoch + 1,
+                    plan.epochs,
+                    loss,
+                    describe(learner),
+                    time.monotonic() - started,
+                    seconds * (plan.epochs - epoch - 1) / 60,
+                )
+        if path is not None and (last or (epoch + 1) % every == 0):
+            partial = path.with_suffix(".partial")
+            torch.save({**trainer.state(), "epoch": epoch + 1}, partial)
+            partial.replace(path)
+        epoch += 1
+        if epoch == first + 2 and math.isfinite(plan.seconds):
+            left = 0.92 * (plan.seconds - (time.monotonic() - begun))
+            fitting = epoch + max(1, int(left / (time.monotonic() - started)))
+            plan = replace(plan, epochs=min(plan.epochs, fitting))
+            log.info("%d epochs fit into %.0f s", plan.epochs, plan.seconds)
+    return plan.epochs
+
+
+def _widths(plan: Plan, chooser: np.random.Generator) -> tuple[int, ...]:
+    """The widths of a step, the widest first."""
+    last = plan.widths - 1
+    if not plan.sandwich or plan.widths <= 3:
+        return tuple(range(last, -1, -1))
+    return last, 0, int(chooser.integers(1, last))
 
 
 @torch.no_grad()
-def validate(model: Model, x: Images, y: npt.NDArray[np.int64], bf16: bool) -> list[tuple[float, float]]:
-    """(top-1, estimated mean bytes) of each width on plain images, with quantisation as trained."""
-    model.eval()
-    channels = model.recipe.layers[-1].channels[-1]
-    results = []
-    for width in range(len(model.recipe.widths)):
-        right, size = 0, 0.0
-        for start in range(0, len(x), 500):
-            latent = model.head(to_tensor(x[start : start + 500]), width)
-            symbols = (in_symbol_order(latent).round() + model.recipe.center).clamp(
-                0, model.recipe.levels - 1
-            )
-            size += float(model.prior(width).symbol_bits(symbols.long()).sum()) / 8
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                logits = model.tail(pad_channels(model.quantise(latent), channels))
-            right += int((logits.argmax(1).numpy() == y[start : start + 500]).sum())
-        results.append((right / len(x), size / len(x)))
-    model.train()
-    return results
+def outcomes(learner: Learner, x: Images, machine: Machine) -> list[Outcome]:
+    """What each width makes of images (N,H,W,C) uint8, on the CPU."""
+    learner.eval()
+    parts: list[list[Outcome]] = []
+    for start in range(0, len(x), 500):
+        images = torch.from_numpy(x[start : start + 500]).to(machine.device).permute(0, 3, 1, 2).float()
+        with machine.autocast():
+            parts.append(learner.outcomes(images))
+    found = []
+    for width in range(len(parts[0])):
+        symbols = [part[width].symbols for part in parts]
+        whole = torch.cat([s for s in symbols if s is not None]).cpu() if symbols[0] is not None else None
+        found.append(Outcome(torch.cat([part[width].logits for part in parts]).cpu(), whole))
+    return found
 
 
-def optimiser_for(model: Model) -> torch.optim.Optimizer:
-    """AdamW; only weights of more than one dimension decay."""
-    recipe = model.recipe
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.99))
-
-
-def train(
-    recipe: Recipe, split: Split, soft: npt.NDArray[np.float32], seed: int, bf16: bool, path: Path
-) -> Model:
-    """Trains for ``recipe.epochs`` (from ``path`` on, if there is a checkpoint) and returns the model.
-
-    ``soft`` (N,K): the teacher's probabilities on the training images.
-    """
-    torch.manual_seed(seed)
-    model = Model(recipe, soft.shape[1])
-    model.to(memory_format=torch.channels_last)
-    optimiser = optimiser_for(model)
-    first = 0
-    if path.exists():
-        saved = torch.load(path, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        first = saved["epoch"]
-        log.info("going on after epoch %d of %s", first, path)
-    steps = len(split.train_x) // recipe.batch
-    total = steps * recipe.epochs
-    last = len(recipe.widths) - 1
-    for epoch in range(first, recipe.epochs):
-        started = time.monotonic()
-        rng = np.random.default_rng((seed, epoch))
-        torch.manual_seed(seed * 1000 + epoch)
-        order = rng.permutation(len(split.train_x))
-        losses = 0.0
-        model.train()
-        model.head.freeze_statistics(epoch >= recipe.epochs * (1 - recipe.settle))
-        for step in range(steps):
-            now = epoch * steps + step
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, now, total)
-            pick = order[step * recipe.batch : (step + 1) * recipe.batch]
-            x = to_tensor(augment(split.train_x[pick], rng, recipe.shift, recipe.flip))
-            labels, goal = torch.from_numpy(split.train_y[pick]), torch.from_numpy(soft[pick])
-            widths = [last, 0] + ([int(rng.integers(1, last))] if last > 1 else [])
-            factor = target_factor(recipe, now / total)
-            loss = train_step(model, x, labels, goal, widths, factor, bf16)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
-            losses += float(loss.detach())
-            if now % REFIT_EVERY == 0:
-                for width in range(last + 1):
-                    model.prior(width).refit()
-        results = validate(model, split.valid_x, split.valid_y, bf16)
-        seconds = time.monotonic() - started
-        log.info(
-            "epoch %d/%d: loss %.4f; validation %s; price %s; %.0f s, %.0f min left",
-            epoch + 1,
-            recipe.epochs,
-            losses / steps,
-            " ".join(f"{top1:.4f}@{size:.0f}B" for top1, size in results),
-            " ".join(f"{beta:.1e}" for beta in model.log_beta.exp().tolist()),
-            seconds,
-            seconds * (recipe.epochs - epoch - 1) / 60,
-        )
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
-    return model
+def top1(outcome: Outcome, y: npt.NDArray[np.int64]) -> float:
+    """The share of right answers."""
+    return float((outcome.logits.argmax(1).numpy() == y).mean())

@@ -1,86 +1,192 @@
-"""From a recipe to a bundle: teacher, its soft answers, the slimmable model, export; each stage resumes."""
+"""From a recipe to a bundle: teacher, matching, answering, refining, export; each stage resumes.
+
+*Matching*: head and the tail's first stage learn to give the teacher's features, at each width's price of
+bytes. *Answering*: the head stays as it is, and the tail learns from labels and the teacher. *Refining*,
+where a recipe asks for it: both together, with the answers alone to go by. Why so:
+docs/adr/0015-training-in-stages.md.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from models.records import write as write_records
 from slimwire.errors import SlimwireError
 from training.bundle_writer import Origin, check_target, write_bundle
-from training.data import Split, load_split
-from training.loop import Model, train
-from training.recipe import Recipe
-from training.teacher import TeacherPlan, train_teacher
+from training.data import Data
+from training.frontier import Rivalry
+from training.learner import Learner, TeacherLearner
+from training.loop import Machine, Plan, Trainer, outcomes, top1, train
+from training.nets import Teacher
+from training.recipe import Recipe, Rivals
+from training.slim_learner import Coding, SlimLearner, figures
+
+log = logging.getLogger(__name__)
+
+TEACHER_DECAY = 5e-4
+TEACHER_SHARE = 0.2
+"""Share of a time limit that the teacher gets."""
+NAME = "slimmable"
+FULL, RECORDS = "full.json", "records.npz"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of `slimwire train`: checkpoints live in ``work``, the bundle goes to ``out``."""
+    """One call of `slimwire train`: checkpoints live in ``work``, the bundle goes to ``out``.
+
+    ``command``: the command line that does this again. ``minutes``: how long the training may take, export
+    and ``rivals`` not counted. ``rivals``: what to train afterwards for the frontier, None: nothing.
+    """
 
     recipe: Recipe
     seed: int
     work: Path
     out: Path
-    epochs: int | None = None
+    command: str
+    minutes: float = math.inf
     threads: int = 1
     export_only: bool = False
-
-    @property
-    def command(self) -> str:
-        """The command line that does this again."""
-        changed = f" --epochs {self.epochs}" if self.epochs else ""
-        return f"slimwire train --recipe {self.recipe.name} --seed {self.seed}{changed}"
+    rivals: Rivals | None = None
 
 
-def fast_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 natively; elsewhere training stays in float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def run_job(job: Job) -> dict[str, Any]:
+def run_job(job: Job, data: Data) -> dict[str, Any]:
     """Trains (or only exports) and returns the content of the bundle's ``bundle.json``."""
     check_target(job.out)
     torch.set_num_threads(job.threads)
-    recipe = replace(job.recipe, epochs=job.epochs) if job.epochs else job.recipe
-    split = load_split(recipe.data, recipe.validation)
-    checkpoint = job.work / "model.pt"
-    if job.export_only and not checkpoint.exists():
-        raise SlimwireError(
-            f"there is no checkpoint {checkpoint}", remedy="train first, without --export-only"
-        )
-    bf16 = fast_bf16()
+    classes = len(data.classes)
     if not job.export_only:
-        train_stages(recipe, job, split, bf16)
-    saved = torch.load(checkpoint, weights_only=True)
-    model = Model(recipe, int(split.train_y.max()) + 1)
-    model.load_state_dict(saved["model"])
-    teacher = torch.load(job.work / "teacher.pt", weights_only=True)
-    facts = {
-        "epochs": saved["epoch"],
-        "planned_epochs": recipe.epochs,
-        "teacher_validation_top1": round(teacher["top1"], 5),
-        "bfloat16": bf16,
-        "torch": torch.__version__,
+        stages_of_job = Stages(job, data, Machine.best())
+        stages_of_job.run()
+        if job.rivals is not None:
+            stages_of_job.compare(job.rivals)
+    log_path = job.work / "stages.json"
+    stages = json.loads(log_path.read_text()) if log_path.exists() else []
+    if not stages or stages[-1]["stage"] == "teacher":
+        raise SlimwireError(
+            f"there is no finished model in {job.work}", remedy="train first, without --export-only"
+        )
+    saved = torch.load(job.work / f"{stages[-1]['stage']}.pt", weights_only=True, map_location="cpu")
+    model = SlimLearner(NAME, job.recipe, classes)
+    model.load_state_dict(saved["models"][NAME])
+    model.to(memory_format=torch.contiguous_format)
+    facts: dict[str, Any] = {
+        "stages": stages,
+        "images_seen": sum(stage["images"] for stage in stages if stage["stage"] != "teacher"),
+        "teacher_validation_top1": stages[0]["validation"],
     }
+    full = job.work / FULL
+    if full.exists():
+        facts["full_model"] = json.loads(full.read_text())
     now = datetime.now(UTC)
-    return write_bundle(
-        model, split, Origin(job.command, job.seed, facts), f"{now.year}.{now.month}.{now.day}", job.out
-    )
+    version = f"{now.year}.{now.month}.{now.day}"
+    return write_bundle(model, data, Origin(job.command, job.seed, facts), version, job.out)
 
 
-def train_stages(recipe: Recipe, job: Job, split: Split, bf16: bool) -> None:
-    """Teacher, then the slimmable model; what is finished in ``job.work`` isn't done again."""
-    job.work.mkdir(parents=True, exist_ok=True)
-    answers = job.work / "teacher.npy"
-    if answers.exists():
-        soft = np.load(answers)
-    else:
-        plan = replace(TeacherPlan(), epochs=recipe.teacher_epochs)
-        soft = train_teacher(split, plan, job.seed, bf16, job.work / "teacher.pt")
-        np.save(answers, soft)
-    train(recipe, split, soft, job.seed, bf16, job.work / "model.pt")
+class Stages:
+    """The stages of a job, one after the other; one that is in ``stages.json`` isn't done again."""
+
+    def __init__(self, job: Job, data: Data, machine: Machine) -> None:
+        self.job, self.recipe, self.machine = job, job.recipe, machine
+        self.data, self.split, self.classes = data, data.split, len(data.classes)
+        self.ends = time.monotonic() + 60 * job.minutes
+        self.path = job.work / "stages.json"
+        self.done: list[dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else []
+
+    def run(self) -> None:
+        """Teacher, the slimmable model in its two stages, and refining where the recipe asks for it."""
+        self.job.work.mkdir(parents=True, exist_ok=True)
+        recipe = self.recipe
+        teacher = TeacherLearner(recipe, self.classes)
+        plan = replace(
+            self.plan(recipe.teacher_epochs, recipe.teacher_rate, TEACHER_SHARE),
+            weight_decay=TEACHER_DECAY,
+            momentum=True,
+            erase=recipe.erase,
+        )
+        self.stage("teacher", teacher, None, plan)
+        share = 1.0 if not recipe.refine_epochs else 0.6
+        staged = SlimLearner(NAME, recipe, self.classes, Coding(staged=True))
+        self.stage("staged", staged, teacher.net, self.plan(recipe.epochs, recipe.rate, share))
+        if recipe.refine_epochs:
+            settled = replace(recipe, ramp_from=1.0, match=0.0)
+            refined = SlimLearner(NAME, settled, self.classes)
+            refined.load_state_dict(staged.state_dict())
+            self.stage(
+                "refined", refined, teacher.net, self.plan(recipe.refine_epochs, recipe.refine_rate, 1.0)
+            )
+
+    def compare(self, rivals: Rivals) -> None:
+        """Trains what the finished model is compared with, for as many epochs; once.
+
+        Leaves ``records.npz`` for `slimwire lab frontier` and ``full.json`` for the model card.
+        """
+        path, recipe = self.job.work / RECORDS, self.recipe
+        if path.exists():
+            return
+        teacher = TeacherLearner(recipe, self.classes)
+        saved = torch.load(self.job.work / "teacher.pt", weights_only=True, map_location=self.machine.device)
+        teacher.load_state_dict(saved["models"][teacher.name])
+        teacher.requires_grad_(False)
+        epochs = next(stage["epochs"] for stage in self.done if stage["stage"] == "staged")
+        plan = replace(self.plan(epochs, recipe.rate, 1.0), seconds=math.inf)
+        rivalry = Rivalry(recipe, rivals, self.data, self.job.seed, self.machine, self.job.threads)
+        records = rivalry.run(teacher, plan)
+        source = {"name": recipe.data, "source": self.data.about.get("source", ""), "split": "test"}
+        full, wise = (next(row for row in records if row.kind == kind) for kind in ("full", "teacher"))
+        found = {"top1": full.top1, "macs": full.server_macs, "teacher_top1": wise.top1, "epochs": epochs}
+        (self.job.work / FULL).write_text(json.dumps(found) + "\n")
+        write_records(path, {**source, "n": len(self.data.test_x)}, records)
+
+    def plan(self, epochs: int, rate: float, share: float) -> Plan:
+        """The recipe's plan for a stage, with its share of the time that is left."""
+        recipe = self.recipe
+        sandwich = recipe.sandwich and self.machine.device.type == "cpu"
+        return Plan(
+            epochs=epochs,
+            batch=min(recipe.batch, len(self.split.train_x)),
+            rate=rate,
+            weight_decay=recipe.weight_decay,
+            shift=recipe.shift,
+            flip=recipe.flip,
+            settle=recipe.settle,
+            seed=self.job.seed,
+            widths=len(recipe.widths),
+            sandwich=sandwich,
+            seconds=share * (self.ends - time.monotonic()),
+        )
+
+    def stage(self, name: str, learner: Learner, teacher: Teacher | None, plan: Plan) -> None:
+        """Trains a learner, or loads what an earlier call trained."""
+        checkpoint, split = self.job.work / f"{name}.pt", self.split
+        if any(stage["stage"] == name for stage in self.done):
+            saved = torch.load(checkpoint, weights_only=True, map_location=self.machine.device)
+            learner.to(self.machine.device).load_state_dict(saved["models"][learner.name])
+            return
+        if teacher is not None:
+            teacher.requires_grad_(False)
+        trainer = Trainer([learner], {"clean": split.train_x}, split.train_y, teacher, plan, self.machine)
+        shown = partial(figures, x=split.valid_x, y=split.valid_y, machine=self.machine)
+        epochs = train(trainer, checkpoint, shown)
+        last = outcomes(learner, split.valid_x, self.machine)[-1]
+        self.done.append(
+            {
+                "stage": name,
+                "epochs": epochs,
+                "images": epochs * (len(split.train_x) // plan.batch) * plan.batch,
+                "validation": round(top1(last, split.valid_y), 5),
+                "device": self.machine.device.type,
+                "bfloat16": self.machine.bf16,
+                "torch": torch.__version__,
+            }
+        )
+        self.path.write_text(json.dumps(self.done, indent=1) + "\n")

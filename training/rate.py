@@ -78,9 +78,9 @@ def frequencies(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
 
 
 class RatePrior(nn.Module):
-    """One width's running symbol counts and the price list made of them.
+    """Running symbol counts of one width's latent places, and what its coder tables charge.
 
-    ``places`` latent values in symbol order (y, x, channel). ``observe`` every step, ``refit`` now and then.
+    ``places`` latent values of ``levels`` symbols each, ``center`` the symbol of value 0.
     """
 
     counts: Tensor
@@ -93,34 +93,54 @@ class RatePrior(nn.Module):
         spread = torch.exp(-(torch.arange(levels) - center).abs().float() / 1.5)
         self.register_buffer("counts", (spread / spread.sum()).repeat(places, 1))
         self.register_buffer("cost", (-(spread / spread.sum()).log2()).repeat(places, 1))
-        self.register_buffer("index", torch.full((places,), -1))
+        self.register_buffer("index", torch.zeros(places, dtype=torch.long))
+        self.register_buffer("row", torch.arange(places) * levels, persistent=False)
 
     @torch.no_grad()
     def observe(self, symbols: Tensor, decay: float = 0.99) -> None:
         """Takes the symbols (N, places), int64 in 0..levels−1, of one batch into the running average."""
-        n, places = symbols.shape
-        flat = symbols + torch.arange(places) * self.levels
-        seen = torch.bincount(flat.flatten(), minlength=places * self.levels).view(places, self.levels)
-        self.counts.mul_(decay).add_(seen, alpha=(1 - decay) / n)
+        flat = (symbols + self.get_buffer("row")).flatten()
+        seen = torch.zeros(self.counts.numel(), device=flat.device)
+        seen.scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.float32))
+        self.counts.mul_(decay).add_(seen.view_as(self.counts), alpha=(1 - decay) / len(symbols))
 
     @torch.no_grad()
     def refit(self) -> None:
-        """Clusters the counts into tables again and takes their price list into use."""
-        start = None if int(self.index[0]) < 0 else self.index.numpy()
-        freqs, index = fit_tables(
-            self.counts.double().numpy(), self.tables, 8 if start is not None else 30, start
-        )
-        self.index.copy_(torch.from_numpy(index.astype(np.int64)))
-        p = torch.from_numpy(freqs.astype(np.float32)) / TOTAL
-        p = 0.998 * p + 0.002 / self.levels  # an unused symbol stays affordable while the head is learning
-        self.cost.copy_(-p.log2()[self.index])
+        """Clusters the counts into tables again and takes their price list into use.
+
+        One clustering goes on from the last, one starts by entropy, one at random; the cheapest counts.
+        """
+        p = self.counts / self.counts.sum(1, keepdim=True).clamp_min(1e-12)
+        entropy = -(p * (p + 1e-12).log2()).sum(1)
+        fresh = entropy.argsort().argsort() * self.tables // len(p)
+        random = torch.randint(self.tables, (len(p),), device=p.device)
+        found = [self._cluster(p, start) for start in (self.index, fresh, random)]
+        bits = torch.stack([(p * prices[index]).sum() for index, prices in found])
+        better = bits.argmin()
+        self.index.copy_(torch.stack([index for index, _ in found])[better])
+        prices = torch.stack([prices for _, prices in found])[better]
+        # an unused symbol stays affordable while the head is learning
+        q = 0.998 * torch.exp2(-prices) + 0.002 / self.levels
+        self.cost.copy_(-q.log2()[self.index])
+
+    def _cluster(self, p: Tensor, index: Tensor, rounds: int = 8) -> tuple[Tensor, Tensor]:
+        """Kullback–Leibler k-means: (map (places,), prices in bits (tables, levels))."""
+        prices = p.new_zeros(self.tables, self.levels)
+        for _ in range(rounds):
+            pooled = p.new_zeros(self.tables, self.levels).index_add_(0, index, p)
+            pooled = pooled + 1e-3 * pooled.sum(1, keepdim=True) / self.levels
+            empty = pooled.sum(1, keepdim=True) < 1e-6
+            q = torch.where(empty, p.mean(0), pooled)
+            prices = -(q / q.sum(1, keepdim=True)).log2()
+            index = (p @ prices.T).argmin(1)
+        return index, prices
 
     def bits(self, latent: Tensor) -> Tensor:
         """Price in bits of real-valued latents (N, places), with gradients; returns (N,)."""
         noisy = latent + (torch.rand_like(latent) - 0.5) if self.training else latent
         x = noisy + self.center
         below = x.detach().floor().clamp(0, self.levels - 2)
-        flat = below.long() + torch.arange(latent.shape[1]) * self.levels
+        flat = below.long() + self.get_buffer("row")
         prices = self.cost.flatten()
         low, high = prices[flat], prices[flat + 1]
         out: Tensor = (low + (high - low) * (x - below)).sum(1)
@@ -129,6 +149,5 @@ class RatePrior(nn.Module):
     @torch.no_grad()
     def symbol_bits(self, symbols: Tensor) -> Tensor:
         """Price in bits of symbols (N, places); returns (N,)."""
-        flat = symbols + torch.arange(symbols.shape[1]) * self.levels
-        out: Tensor = self.cost.flatten()[flat].sum(1)
+        out: Tensor = self.cost.flatten()[symbols + self.get_buffer("row")].sum(1)
         return out

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 CONV, DEPTHWISE, POINTWISE = 0, 1, 2
 """Operators of the head, numbered as in head.bin."""
+
+Stages = tuple[tuple[int, int], ...]
+"""A residual network as (channels, blocks) of each resolution; every stage but the first halves it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,12 @@ class Recipe:
     widths: tuple[float, ...]
     layers: tuple[Layer, ...]
     targets: tuple[Target, ...]
-    tail_channels: tuple[int, int]
+    tail: Stages
+    teacher: Stages
+    tail_scale: int = 1
+    """How many times the tail enlarges the latent's grid before its first stage: 1 or 2."""
+    members: int = 1
+    """Encoders whose latents are summed (a slimmable ensemble), or 1: widths are slices of one encoder."""
     levels: int = 16
     center: int = 8
     tables: int = 4
@@ -56,11 +64,26 @@ class Recipe:
     settle: float = 0.12
     """Share of the training, at its end, in which batch-norm statistics stay as they are."""
     distill: float = 0.7
+    match: float = 0.5
+    """Share of a training without stages over which matching the teacher's features fades out."""
+    refine_epochs: int = 0
+    """Epochs in which head and tail learn together, after the stages."""
+    refine_rate: float = 1e-3
+    sandwich: bool = True
+    """Widest, narrowest and one width between in every step; otherwise every width."""
     shift: int = 2
     flip: bool = True
     teacher_epochs: int = 12
+    teacher_rate: float = 0.1
+    erase: int = 12
+    """Largest side of the rectangle that half of the teacher's images miss."""
     camera_images: int = 512
+    camera_draws: bool = False
+    """Whether the bundle names its camera images in the data set, as they may not be passed on."""
+    heap_kib: int = 64
     camera_seed: int = 2026
+    limits: str = ""
+    """What a reader of the model card should not expect of the model."""
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -70,3 +93,32 @@ class Recipe:
         for layer in self.layers:
             height, width = -(-height // layer.stride), -(-width // layer.stride)
         return height, width
+
+    @property
+    def stride(self) -> int:
+        """How many pixels of the image one place of the latent stands for, along one side."""
+        total = 1
+        for layer in self.layers:
+            total *= layer.stride
+        return total
+
+    def only(self, width: int) -> Recipe:
+        """The recipe of an independent head: this width's shape and target, and no other width."""
+        layers = tuple(replace(layer, channels=(layer.channels[width],)) for layer in self.layers)
+        return replace(self, widths=(1.0,), layers=layers, targets=(self.targets[width],), members=1)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What a recipe is compared with: codec qualities, channels of the int8 bottleneck, the ensemble."""
+
+    jpeg: tuple[int, ...]
+    webp: tuple[int, ...]
+    bottleneck: tuple[int, ...]
+    ensemble: tuple[Layer, ...]
+    members: int = 4
+
+    @property
+    def sources(self) -> list[tuple[str, int]]:
+        """(codec, quality) of every version of the images."""
+        return [("jpeg", q) for q in self.jpeg] + [("webp", q) for q in self.webp]

@@ -1,8 +1,13 @@
-"""The slimmable head and its tail as torch modules, with quantisation in the loop.
+"""The slimmable head as a torch module, with quantisation in the loop.
 
-Width ``i`` uses the first channels of every layer: one weight array, a batch norm for each width (Slimmable
-Encoders, arXiv 2306.12691). The forward pass computes what the integer head computes: int8 weights, uint8
-activations, integer latent symbols; gradients pass the rounding straight through.
+Two encoders have this one interface (both of Slimmable Encoders, arXiv 2306.12691). *Slices*: width ``i``
+uses the first channels of every layer, one weight array, a batch norm for each width. *Ensemble*: ``members``
+encoders of one shape whose latents are summed, which is a network whose inner weights are block-diagonal:
+width ``i`` uses the first encoders, and the last layer adds them up. A mask makes the one the other.
+
+The forward pass computes what the integer head computes: int8 weights, uint8 activations, integer latent
+symbols; gradients pass the rounding straight through. Sums of integers below 2²⁴ are exact in float32, and in
+TF32, so the convolutions run on integers.
 """
 
 from __future__ import annotations
@@ -14,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.blocks import Residual
 from training.recipe import CONV, DEPTHWISE, Layer, Recipe
 
 CLIP = 6.0
@@ -25,22 +29,28 @@ GAIN_FLOOR = 0.02
 
 
 class _QuantisedRelu(torch.autograd.Function):
-    """clip(x, 0, CLIP) on the uint8 grid; the gradient passes where x was not clipped."""
+    """round(clip(x, 0, CLIP) / STEP), 0..255; the gradient passes where x was not clipped."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward((x > 0) & (x < CLIP))
-        return x.mul(1 / STEP).round_().clamp_(0, 255).mul_(STEP)
+        return x.mul(1 / STEP).round_().clamp_(0, 255)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (inside,) = ctx.saved_tensors
-        return grad * inside
+        return grad * inside * (1 / STEP)
 
 
 def straight_through_round(x: Tensor) -> Tensor:
     """round(x), with the gradient of x."""
     return x + (x.round() - x).detach()
+
+
+def _blocks(members: int, weight: Tensor) -> Tensor:
+    """1 where an output channel belongs to the same encoder as the input channel, else 0: (out,in,1,1)."""
+    outputs, inputs = (torch.arange(n) * members // n for n in weight.shape[:2])
+    return (outputs[:, None] == inputs).float()[:, :, None, None]
 
 
 @dataclass(frozen=True)
@@ -57,14 +67,18 @@ class Folded:
 class SlimLayer(nn.Module):
     """A convolution sliced to the width in use, then that width's batch norm and the activation."""
 
-    def __init__(self, layer: Layer, in_channels: tuple[int, ...]) -> None:
+    def __init__(self, layer: Layer, in_channels: tuple[int, ...], step_in: float, members: int = 1) -> None:
         super().__init__()
         self.layer = layer
         self.in_channels = in_channels
+        self.step_in = step_in
         kernel = 3 if layer.op in (CONV, DEPTHWISE) else 1
         inputs = 1 if layer.op == DEPTHWISE else in_channels[-1]
         self.weight = nn.Parameter(torch.empty(layer.channels[-1], inputs, kernel, kernel))
         nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
+        self.register_buffer("mask", _blocks(members, self.weight) if members > 1 else None, persistent=False)
+        if members > 1:
+            self.weight.data.mul_(members**0.5).mul_(self.get_buffer("mask"))
         start = 1.0 if layer.relu else 1.5
         self.gain = nn.ParameterList([nn.Parameter(torch.full((c,), start)) for c in layer.channels])
         self.bias = nn.ParameterList([nn.Parameter(torch.zeros(c)) for c in layer.channels])
@@ -78,12 +92,12 @@ class SlimLayer(nn.Module):
         return self.weight.detach().abs().amax(dim=(1, 2, 3)).clamp_min(1e-8) / 127
 
     def quantised_weight(self) -> Tensor:
-        """The weights on their int8 grid, in real units, gradients straight through."""
-        scale = self.weight_scale()[:, None, None, None]
-        return straight_through_round(self.weight / scale) * scale
+        """The weights in int8 steps, −127..127, gradients straight through."""
+        steps = straight_through_round(self.weight / self.weight_scale()[:, None, None, None])
+        return steps if self.mask is None else steps * self.get_buffer("mask")
 
     def forward(self, x: Tensor, width: int) -> Tensor:
-        """(N,in,H,W) → (N,out,H',W') at a width; activations lie on the uint8 grid."""
+        """(N,in,H,W) → (N,out,H',W') at a width: uint8 steps in and out, the latent in units of symbols."""
         outputs, inputs = self.layer.channels[width], self.in_channels[width]
         weight = self.quantised_weight()[:outputs]
         groups = outputs if self.layer.op == DEPTHWISE else 1
@@ -96,8 +110,9 @@ class SlimLayer(nn.Module):
             else:
                 padding = 1
         y = functional.conv2d(x, weight, None, self.layer.stride, padding, 1, groups)
+        scale = self.weight_scale()[:outputs] * self.step_in
         y = functional.batch_norm(
-            y,
+            y * scale[:, None, None],
             self.get_buffer(f"mean{width}"),
             self.get_buffer(f"var{width}"),
             self.gain[width].abs() + GAIN_FLOOR,
@@ -119,7 +134,7 @@ class SlimLayer(nn.Module):
 
 
 class SlimHead(nn.Module):
-    """The device's part: images (N,C,H,W) in 0..1 at a width → real latent (N,C_latent[width],H',W').
+    """The device's part: images (N,C,H,W) in 0..255 at a width → real latent (N,C_latent[width],H',W').
 
     One unit of the latent is one symbol; rounding and clipping to the symbol range belong to whoever uses it.
     """
@@ -127,10 +142,11 @@ class SlimHead(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         layers = []
-        inputs = (recipe.input[2],) * len(recipe.widths)
-        for layer in recipe.layers:
-            layers.append(SlimLayer(layer, inputs))
-            inputs = layer.channels
+        inputs, step = (recipe.input[2],) * len(recipe.widths), 1 / 255
+        for number, layer in enumerate(recipe.layers):
+            inner = number > 0 and layer.relu and layer.op != DEPTHWISE
+            layers.append(SlimLayer(layer, inputs, step, recipe.members if inner else 1))
+            inputs, step = layer.channels, STEP
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, width: int) -> Tensor:
@@ -143,28 +159,6 @@ class SlimHead(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, SlimLayer)
             layer.frozen = frozen
-
-
-class Tail(nn.Module):
-    """The server's part: latent values (N,C_full,H,W), absent channels 0 → logits (N,K)."""
-
-    def __init__(self, latent_channels: int, channels: tuple[int, int], classes: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(latent_channels, channels[0], 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels[0]),
-            nn.ReLU(),
-            Residual(channels[0], channels[0]),
-            Residual(channels[0], channels[1], stride=2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(channels[1], classes),
-        )
-
-    def forward(self, latent: Tensor) -> Tensor:
-        logits: Tensor = self.layers(latent)
-        return logits
 
 
 def pad_channels(latent: Tensor, channels: int) -> Tensor:

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import json
 import struct
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch (pip install 'slimwire[train]')")
 pytest.importorskip("litert_torch", reason="needs litert-torch (pip install 'slimwire[train]')")
 
+import torch
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -18,6 +20,7 @@ from models.bundle import Bundle
 from models.evaluate import evaluate
 from slimwire.errors import SlimwireError
 from training import cli
+from training.data import load_data
 from training.pipeline import Job, run_job
 
 
@@ -46,46 +49,71 @@ def job(tiny, tmp_path, monkeypatch):
     )
     monkeypatch.setitem(datasets.SOURCES, "tiny", source)
     monkeypatch.setenv("SLIMWIRE_DATA", str(tmp_path))
-    recipe = dataclasses.replace(recipe, teacher_epochs=1, validation=128, camera_images=20)
-    return Job(recipe, seed=3, work=tmp_path / "work", out=tmp_path / "out")
+    recipe = dataclasses.replace(recipe, teacher_epochs=2, epochs=6, validation=128, camera_images=20)
+    return Job(recipe, seed=3, work=tmp_path / "work", out=tmp_path / "out", command="slimwire train")
 
 
 def test_a_job_ends_in_a_bundle_whose_figures_can_be_measured_again(job):
-    info = run_job(job)
+    data = load_data(job.recipe)
+    info = run_job(job, data)
     bundle = Bundle.load(job.out)
     assert bundle.info == info
-    assert info["training"]["command"] == "slimwire train --recipe tiny --seed 3"
-    x, y = datasets.load_named("tiny", "test")
-    assert evaluate(bundle, x, y)["widths"] == bundle.widths
-    card = (job.out / "README.md").read_text()
-    for row in bundle.widths:
-        assert f"{100 * row['top1']:.2f} (" in card
+    assert info["training"]["command"] == "slimwire train"
+    assert evaluate(bundle, data.test_x, data.test_y)["widths"] == bundle.widths
     images, labels = bundle.camera()
     assert (len(images), len(labels)) == (20, 20)
 
-    again = run_job(dataclasses.replace(job, export_only=True, out=job.out.parent / "again"))
+    stages = info["training"]["stages"]
+    assert [(stage["stage"], stage["epochs"]) for stage in stages] == [("teacher", 2), ("staged", 6)]
+    card = (job.out / "README.md").read_text()
+    for row in bundle.widths:
+        assert f"{100 * row['top1']:.2f} (" in card
+    assert f"{100 * stages[0]['validation']:.2f} |" in card
+    assert "slimwire eval tiny --data tiny --json" in card
+
+    # What is done isn't done again; a recipe whose images may not be passed on names a draw.
+    (job.work / "full.json").write_text(
+        json.dumps({"top1": 0.97, "macs": 5000, "teacher_top1": 0.99, "epochs": 6})
+    )
+    before = (job.work / "staged.pt").read_bytes()
+    draws = dataclasses.replace(job.recipe, camera_draws=True)
+    again = run_job(dataclasses.replace(job, recipe=draws, out=job.out.parent / "again"), data)
+    assert (job.work / "staged.pt").read_bytes() == before
     assert again["head"] == info["head"], "the same checkpoint gives the same head"
+    assert again["camera"] == {"data": "tiny", "split": "test", "n": 20, "seed": job.recipe.camera_seed}
+    loaded = Bundle.load(job.out.parent / "again")
+    assert not (loaded.path / "camera.npz").exists()
+    assert (loaded.camera()[0] == images).all(), "the draw is the one that the file would hold"
+    assert loaded.full_model["top1"] == 0.97
+    assert "reaches 97.00 %, the teacher 99.00 %." in (loaded.path / "README.md").read_text()
+
+
+def test_a_recipe_can_be_refined_after_its_stages(job):
+    recipe = dataclasses.replace(job.recipe, epochs=2, refine_epochs=1, teacher_epochs=1)
+    info = run_job(dataclasses.replace(job, recipe=recipe), load_data(recipe))
+    assert [stage["stage"] for stage in info["training"]["stages"]] == ["teacher", "staged", "refined"]
+    refined = torch.load(job.work / "refined.pt", weights_only=True)["models"]["slimmable"]
+    staged = torch.load(job.work / "staged.pt", weights_only=True)["models"]["slimmable"]
+    assert not torch.equal(refined["head.layers.0.weight"], staged["head.layers.0.weight"])
 
 
 def test_a_directory_of_other_files_is_not_written_into(job):
     job.out.mkdir()
     (job.out / "thesis.txt").write_text("mine")
-    run = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, epochs=1))
     with pytest.raises(SlimwireError, match="is not empty and holds no bundle"):
-        run_job(run)
+        run_job(job, load_data(job.recipe))
     assert [path.name for path in job.out.iterdir()] == ["thesis.txt"]
     assert not job.work.exists(), "refused before the training, not after it"
 
 
 def test_too_little_data_is_refused(job):
-    run = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, validation=512))
     with pytest.raises(SlimwireError, match=r"tiny has 512 training images"):
-        run_job(run)
+        load_data(dataclasses.replace(job.recipe, validation=512))
 
 
-def test_export_needs_a_checkpoint(job):
-    with pytest.raises(SlimwireError, match=r"there is no checkpoint .*model\.pt"):
-        run_job(dataclasses.replace(job, export_only=True))
+def test_export_needs_a_finished_model(job):
+    with pytest.raises(SlimwireError, match=r"there is no finished model in .*work"):
+        run_job(dataclasses.replace(job, export_only=True), load_data(job.recipe))
 
 
 def test_the_command_refuses_unknown_recipes():

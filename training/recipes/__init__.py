@@ -1,6 +1,9 @@
-"""The recipes that come with Slimwire, by name."""
+"""The recipes that come with Slimwire, by name, and what each is compared with."""
 
-from training.recipe import Recipe
-from training.recipes.fashion_mnist import FASHION_MNIST
+from training.recipe import Recipe, Rivals
+from training.recipes import cifar10, fashion_mnist
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (FASHION_MNIST,)}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (fashion_mnist.FASHION_MNIST, cifar10.CIFAR10)
+}
+RIVALS: dict[str, Rivals] = {"fashion-mnist": fashion_mnist.RIVALS, "cifar10": cifar10.RIVALS}
