@@ -14,6 +14,7 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import PlainTextResponse, Response
 
 from gateway import explain, metrics
+from gateway.advice import advise
 from gateway.errors import AdminError
 from gateway.receiver import Peer
 from gateway.service import Service
@@ -43,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
             "site": service.enrolment.registry.site,
             "link": service.link.description,
             "legs": [leg._asdict() for leg in service.link.legs()],
+            "advice": advise(service),
             "uptime_s": round(service.uptime, 3),
             "devices": len(receiver.peers),
             "registry": {

@@ -104,6 +104,8 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
         for reason, count in sorted(state["fragments"]["rejected"].items(), key=lambda item: -item[1]):
             reasons.add_row(reason, str(count))
         output.stdout.print(reasons)
+    for advice in state["advice"]:
+        output.stdout.print(f"[yellow]![/yellow] {advice}", highlight=False)
     for stranger in known["strangers"]:
         output.stdout.print(f"not enrolled: {stranger['source']}, heard {stranger['last_heard_s']:.0f} s ago")
 

@@ -70,7 +70,8 @@ def view(now: Sample, before: Sample | None) -> RenderableType:
     rejected = status["fragments"]["rejected"]
     for reason, count in sorted(rejected.items(), key=lambda item: -item[1])[:_SHOWN]:
         reasons.add_row(reason, str(count))
-    return Group(head, "", legs, "", devices, "", reasons if rejected else "")
+    advice = [f"[yellow]![/yellow] {each}" for each in status["advice"]]
+    return Group(head, *advice, "", legs, "", devices, "", reasons if rejected else "")
 
 
 def _silence(device: Mapping[str, Any]) -> float:

@@ -1,0 +1,72 @@
+"""What an operator should do about how the gateway is, in sentences; nothing where all is well."""
+
+from collections.abc import Iterator
+from time import monotonic
+
+from gateway.reasons import Reason
+from gateway.service import Service
+
+#: A device that nothing was ever accepted of, and so many fragments refused.
+_SUSPECT = 3
+#: s for which a source that is not enrolled counts as present.
+_NEAR = 120.0
+_NAMED = 3
+
+
+def advise(service: Service) -> list[str]:
+    """What is wrong, and what to do about it."""
+    return [*_legs(service), *_outbox(service), *_registry(service), *_devices(service)]
+
+
+def _legs(service: Service) -> Iterator[str]:
+    for leg in service.link.legs():
+        if not leg.up:
+            yield f"the {leg.name} leg does not work: {leg.description}"
+
+
+def _outbox(service: Service) -> Iterator[str]:
+    outbox = service.outbox
+    away = [url for url, state in service.uplink.states().items() if state.value != "closed"]
+    if away:
+        hours = outbox.hours_left()
+        room = "" if hours is None else f", and there is room for {hours:.1f} h more"
+        yield (
+            f"{', '.join(away)} does not take messages: {outbox.messages} are in custody{room}; start the "
+            "edge server, or correct `edge` in the settings"
+        )
+    if outbox.refusing:
+        yield (
+            "the disk refuses the outbox, devices are told `full`: make room, or mend the file system of "
+            f"{service.settings.state_directory()}"
+        )
+
+
+def _registry(service: Service) -> Iterator[str]:
+    problem = service.enrolment.problem
+    if problem is not None:
+        yield f"{service.enrolment.path} changed and is not used, the last good one is: {problem}"
+
+
+def _devices(service: Service) -> Iterator[str]:
+    receiver, now = service.receiver, monotonic()
+    wrong = [
+        eui.hex()
+        for eui, peer in receiver.peers.items()
+        if not peer.device.revoked and peer.messages == 0 and peer.rejected >= _SUSPECT
+    ]
+    if wrong and (receiver.counters[Reason.BAD_MAC] or receiver.counters[Reason.UNKNOWN_EPOCH]):
+        yield (
+            f"nothing of {_some(wrong)} verifies: its keys and those in {service.enrolment.path} differ, or "
+            "somebody else uses its address; copy the registry that its enrolment wrote, or enrol it anew"
+        )
+    near = [source.hex() for source, at in receiver.strangers.items() if now - at <= _NEAR]
+    if near:
+        yield (
+            f"{_some(near)} is heard and not enrolled here: enrol it with `slimwire provision`, or let it be "
+            "if it is a neighbour's"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
