@@ -4,32 +4,23 @@ import importlib
 import importlib.metadata
 import platform
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 
 from device.head import LiteRtHead
 from models.head import Head
 from models.headfile import HeadFile
+from slimwire.checks import Check
 from slimwire.errors import SlimwireError
 
 _IMAGES = 4
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at: its name, whether it is as it must be, what was found, and the remedy."""
-
-    name: str
-    good: bool
-    found: str
-    remedy: str = ""
+_EXTRA = "pip install 'slimwire[device]'"
 
 
 def environment() -> list[Check]:
     """Python and the packages that a device needs."""
     checks = [
-        Check(
+        _needed(
             "python",
             sys.version_info >= (3, 11),
             f"{platform.python_implementation()} {platform.python_version()} on {platform.machine()}",
@@ -37,12 +28,10 @@ def environment() -> list[Check]:
         )
     ]
     runtimes = [found for name in ("ai-edge-litert", "tflite-runtime") if (found := _version(name))]
-    checks.append(
-        Check("runtime", bool(runtimes), ", ".join(runtimes) or "no LiteRT", "pip install 'slimwire[device]'")
-    )
+    checks.append(_needed("runtime", bool(runtimes), ", ".join(runtimes) or "no LiteRT", _EXTRA))
     for name in ("numpy", "flatbuffers", "cryptography"):
         found = _version(name)
-        checks.append(Check(name, bool(found), found or "missing", "pip install 'slimwire[device]'"))
+        checks.append(_needed(name, bool(found), found or "missing", _EXTRA))
     return checks
 
 
@@ -62,7 +51,7 @@ def head(data: bytes) -> Check:
             ours.run(image.tobytes()) != row.tobytes() for image, row in zip(images, expected, strict=True)
         ):
             wrong.append(f"{width.width:g}")
-    return Check(
+    return _needed(
         "head",
         not wrong,
         f"width {', '.join(wrong)} differs from the reference"
@@ -79,6 +68,10 @@ def refuse_failed(checks: list[Check]) -> None:
             raise SlimwireError(
                 f"this machine cannot be a device as it is: {check.name}: {check.found}", remedy=check.remedy
             )
+
+
+def _needed(name: str, good: bool, found: str, remedy: str) -> Check:
+    return Check(name, found, good, "" if good else remedy)
 
 
 def _version(name: str) -> str:

@@ -99,14 +99,14 @@ def install(
 ) -> None:
     """Make this machine a device: check it, place identity and head, and run them as a hardened service."""
     from device.install import install as run_install  # noqa: PLC0415
+    from slimwire.checks import Check, show  # noqa: PLC0415
     from slimwire.systemd import Staged  # noqa: PLC0415
 
     report = run_install(identity, Staged(root), start=start, dry_run=dry_run)
     if as_json:
         output.print_json(report)
         return
-    for check in report["checks"]:
-        typer.echo(f"{check['name']:13}{check['found']}")
+    show(Check(**check) for check in report["checks"])
     for file in report["files"]:
         typer.echo(f"{file['bytes']:>8}  {file['path']}")
     if report["warning"]:

@@ -113,7 +113,7 @@ def install(directory: Path, staged: Staged, *, start: bool = True, dry_run: boo
             "eui64": device.settings["eui64"],
             "epoch": device.settings["epoch"],
             "identity": "in place already" if installed else "moved",
-            "checks": [vars(check) for check in found],
+            "checks": [check._asdict() for check in found],
             "files": [{"path": str(path), "bytes": len(data)} for path, data in places.items()],
             "unit": str(unit),
             "warning": hidden_program("device"),
@@ -121,6 +121,9 @@ def install(directory: Path, staged: Staged, *, start: bool = True, dry_run: boo
         }
         if dry_run:
             return report
+        if staged.live and report["warning"]:
+            what, _, remedy = str(report["warning"]).partition("; ")
+            raise DeviceError(what, expected="a program that a sandboxed service can start", remedy=remedy)
         staged.systemctl("stop", NAME, check=False)
         _make_private(state)
         with alone(state):

@@ -20,6 +20,7 @@ from device.errors import DeviceError
 from device.events import log_event
 from device.head import LiteRtHead, encode_into
 from device.sources import LINUX, open_source
+from slimwire.notify import notify
 
 #: Events after which `--once` has what it waits for.
 _LAST = ("answer", "lost", "skipped")
@@ -84,6 +85,7 @@ def run(job: Job) -> list[dict[str, Any]]:
 
         def on_line(line: str) -> None:
             event = json.loads(line)
+            notify("WATCHDOG=1")  # the agent goes on: it reports every two seconds, whatever else happens
             job.on_event(event)
             if job.once:
                 events.append(event)
@@ -93,9 +95,11 @@ def run(job: Job) -> list[dict[str, Any]]:
         agent, parts = _assemble(job, on_line)
         for part in parts:
             opened.callback(part.close)
+        notify("READY=1")
         try:
             asyncio.run(runner.serve(agent))
         finally:
+            notify("STOPPING=1")
             agent.report()
             agent.log("end", '"heap_free":0')
     return events

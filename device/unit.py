@@ -19,7 +19,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
-Type=exec
+Type=notify
 ExecStart={command}
 LoadCredential=device.json:/{identity}
 StateDirectory=slimwire-device
@@ -27,15 +27,21 @@ StateDirectoryMode=0700
 Restart=on-failure
 RestartSec=5
 TimeoutStopSec=15
+# Fed by the agent's events; a camera that hangs stops them.
+WatchdogSec=60
 
 # It owns nothing but its state directory, and reads its identity as a credential, which no other user can.
-{sandbox}RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+{sandbox}PrivateMounts=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 {devices}
 [Install]
 WantedBy=multi-user.target
 """
 
-_NO_DEVICES = "PrivateDevices=yes\n"
+_NO_DEVICES = """\
+PrivateUsers=yes
+PrivateDevices=yes
+"""
 _CAMERA = """\
 # The camera, and nothing else of /dev.
 DevicePolicy=closed

@@ -17,6 +17,7 @@ from device.unit import IDENTITY, NAME, STATE, unit_text
 from firmware.counter import BLOCK, slot
 from models.bundle import Bundle
 from provisioning import identity
+from slimwire.checks import Check
 from slimwire.errors import SlimwireError
 from slimwire.systemd import Staged
 from tests.device.conftest import Directory
@@ -207,9 +208,9 @@ def test_what_cannot_be_installed_is_refused_before_anything_changes(tmp_path: P
 
 
 def test_a_machine_that_lacks_something_is_told_what():
-    failed = checks.Check("runtime", False, "no LiteRT", "pip install 'slimwire[device]'")
+    failed = Check("runtime", "no LiteRT", False, "pip install 'slimwire[device]'")
     with pytest.raises(SlimwireError, match="runtime: no LiteRT") as error:
-        checks.refuse_failed([checks.Check("python", True, "3.11"), failed])
+        checks.refuse_failed([Check("python", "3.11"), failed])
     assert "slimwire[device]" in error.value.remedy
 
 
@@ -251,6 +252,11 @@ def test_the_running_machine_s_systemd_is_told(tmp_path: Path, enrolled, monkeyp
     calls: list[list[str]] = []
     staged = Staged(tmp_path / "root", run=lambda command: calls.append(command) or 0)
     monkeypatch.setattr(Staged, "live", property(lambda self: True))
+    monkeypatch.setattr("device.install.hidden_program", lambda extra: "/root/x lies in a home; move it")
+    with pytest.raises(DeviceError, match="lies in a home"):
+        install(enrolled(), staged)
+    assert calls == []
+    monkeypatch.setattr("device.install.hidden_program", lambda extra: "")
     assert install(enrolled(), staged)["started"]
     assert [call[1:] for call in calls] == [["stop", NAME], ["daemon-reload"], ["enable", "--now", NAME]]
     failing = Staged(tmp_path / "root", run=lambda command: 1)
@@ -259,7 +265,7 @@ def test_the_running_machine_s_systemd_is_told(tmp_path: Path, enrolled, monkeyp
 
 
 @pytest.mark.needs("systemd-analyze")
-@pytest.mark.parametrize(("source", "exposure"), [("file", 15), ("camera", 18)])
+@pytest.mark.parametrize(("source", "exposure"), [("file", 13), ("camera", 18)])
 def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path, source: str, exposure: int):
     path = tmp_path / NAME
     path.write_text(unit_text(source))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -206,3 +207,21 @@ def test_the_identity_may_lie_elsewhere_as_a_credential(directory: Directory, hu
     assert (directory.path / "counter.a").read_bytes() != slot(1) or (
         directory.path / "counter.b"
     ).read_bytes() != slot(1)
+
+
+def test_systemd_is_told_of_start_progress_and_end(directory: Directory, hub: Hub):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(directory.path / "notify"))
+        manager.settimeout(10)
+        os.environ["NOTIFY_SOCKET"] = str(directory.path / "notify")
+        try:
+            process = directory.start("--once", "--json", "--quiet")
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        assert json.loads(hub.serve(process))["answered"]
+        states = []
+        while "STOPPING=1" not in states:
+            states.append(manager.recv(100).decode())
+    assert states[0] == "WATCHDOG=1"  # the event `start`
+    assert states.count("READY=1") == 1
+    assert states.count("WATCHDOG=1") >= 3
