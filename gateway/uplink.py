@@ -32,6 +32,9 @@ _EVIDENCE: Mapping[int, Reason] = {
     Verdict.REVOKED: Reason.EDGE_REVOKED,
 }
 
+#: After a batch of so many messages the next one waits so many times as long: an exchange costs about as much
+#: as twenty messages in it.
+_DENSE, _LONGER = 8, 5
 #: Messages read from the disk at a time, at least.
 _PAGE = 256
 #: Largest age that a batch can state, ms.
@@ -91,6 +94,8 @@ class Courier:
         self._on_taken = on_taken
         self._wake = asyncio.Event()
         self._wake.set()
+        #: Messages in the last batch.
+        self._last = 0
         #: Messages in the next batch at most: fewer after a batch was refused.
         self._batch = limits.batch
         self._aside: dict[int, tuple[float, Message]] = {}
@@ -127,7 +132,8 @@ class Courier:
                 if wanted is not None:
                     await self._read(wanted)
                 elif self.lanes.live < count:
-                    await asyncio.sleep(self._limits.age)
+                    dense = self._last >= _DENSE
+                    await asyncio.sleep(self._limits.age * (_LONGER if dense else 1))
                 batch = self.lanes.head(count)
                 if batch:
                     await self._deliver(batch)
@@ -171,6 +177,7 @@ class Courier:
             _log.warning("the edge server at %s is back after %d failures", self.bus.description, failures)
         self._batch = min(self._limits.batch, 2 * self._batch)
         self.batches += 1
+        self._last = len(batch)
         taken = []
         for message, answer in zip(batch, answers, strict=True):
             if answer.verdict == Verdict.BUSY:

@@ -44,6 +44,8 @@ _FRAMES = 4
 #: Frames made in advance, and how long a stretch may take, s.
 _STRETCH = 20_000
 _PATIENCE = 120.0
+#: The stretch after which what is remembered is complete: the journal has 10,000 messages, a stretch half.
+_SETTLED = 4
 _ANSWER = bytes(40)
 
 
@@ -53,7 +55,7 @@ def measure(frames_in_all: int = 200_000, seed: int = 1) -> dict[str, Any]:
     Returns:
         `latents_per_s` and `frames_per_s` by the clock on the wall; `cpu_us_per_frame`, all threads of the
         process; `radio_channels`: how many saturated channels that is; `frames`; `growth_bytes`: of the
-        process's resident memory, after the first tenth.
+        process's resident memory, once what it remembers of the last few thousand messages is complete.
 
     Raises:
         SlimwireError: a message was refused, or got lost on the way.
@@ -131,7 +133,7 @@ async def _measure(stretches: int, seed: int, url: str, directory: Path) -> dict
             await _served(service, running, messages)
             wall += time.perf_counter() - began
             cpu += time.process_time() - spent
-            if stretch == max(0, stretches // 10 - 1):
+            if stretch == min(stretches - 1, max(_SETTLED, stretches // 10)):
                 settled = resident()
     finally:
         running.cancel()
