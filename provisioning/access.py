@@ -18,7 +18,7 @@ from provisioning.errors import BoardError
 
 _INTERRUPT = b"\r\x03\x03"
 _SETTLE_S = 1.0
-_LISTEN_S = 1.5
+_LISTEN_S = 0.75
 
 
 @dataclass(frozen=True, slots=True)

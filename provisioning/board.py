@@ -71,7 +71,7 @@ if hasattr(os, "sync"):
 _LOOK = """
 import os, json
 from hashlib import sha256
-from binascii import hexlify, unhexlify
+from binascii import hexlify
 nonce, buffer = {nonce!r}, bytearray(512)
 def hex(data):
     return hexlify(data).decode()
@@ -116,18 +116,12 @@ for name in {counters!r}:
 try:
     with open("/device.json") as file:
         settings = json.load(file)
-    root = unhexlify(settings.pop("root"))
+    del settings["root"]
     veil(settings)
     said("settings", settings)
-    from firmware.keys import derive
-    epoch = settings["epoch"]
-    try:
-        from firmware.rotation import newest
-        epoch = newest("/", root, epoch)
-    except ImportError:
-        pass
-    keys = derive(root, unhexlify(settings["eui64"]), epoch, settings["site"])
-    said("keys", [epoch, hex(sha256(nonce + keys[0] + keys[1]).digest())])
+    from firmware.setup import _load  # as the device itself starts: after a rotation, the epoch is another
+    start, keys = _load("/")
+    said("keys", [start["epoch"], hex(sha256(nonce + keys[0] + keys[1]).digest())])
 except Exception as error:
     said("trouble", repr(error))
 """

@@ -38,7 +38,7 @@ _SETTINGS = "/" + SETTINGS_FILE
 _COUNTERS = tuple(f"/{name}" for name in COUNTER_FILES)
 _IDENTITY = (_SETTINGS, *_COUNTERS)
 #: What a rotation on the air wrote (`firmware/rotation.py`).
-_EPOCHS = ("/epoch.a", "/epoch.b")
+_EPOCH = "/epoch"
 _BACK_S = 20.0
 
 
@@ -394,7 +394,7 @@ class Up:
         self._begin("files")
         self._check_room(info, target)
         board, main = self._board, payload.MAIN
-        removed = [main, *([_SETTINGS, *_EPOCHS] if target.trouble else [])]
+        removed = [main, *([_SETTINGS, _EPOCH] if target.trouble else [])]
         board.clear(payload.FOLDER, sorted(target.wanted), removed)
         copied = [path for path in target.missing if path != main]
         self._copy({path: target.wanted[path] for path in copied})

@@ -120,7 +120,7 @@ def test_a_power_cut_at_every_write_leaves_a_board_that_is_reached(recorded, tmp
                 assert done.stdout.strip() == "42", (number, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("part", [0.05, 0.6])
+@pytest.mark.parametrize("part", [pytest.param(0.05, marks=pytest.mark.soak), 0.6])
 def test_the_run_after_a_power_cut_finishes_the_work(running, recorded, tmp_path, part) -> None:
     total = sum(1 for _ in recorded.writes())
     request = Request(site=running.site, profile=C3, bundle=Bundle.load("fashion-mnist"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 
@@ -260,7 +261,10 @@ def test_what_belongs_to_somebody_else_is_replaced_only_if_somebody_agrees(reque
     assert files_on(tmp_path / "board.img") == {"/main.py": b"print('mine')\n"}
 
 
-def test_a_device_that_nobody_hears_is_installed_and_not_verified(running, request_of, tmp_path) -> None:
+def test_a_device_that_nobody_hears_is_installed_and_not_verified(
+    running, story, request_of, tmp_path
+) -> None:
+    shutil.copy(story.image, tmp_path / "board.img")  # only the identity is another's
     site = running.site.model_copy(
         update={"gateway": running.site.gateway.model_copy(update={"port": 9})}  # discard: nobody listens
     )
