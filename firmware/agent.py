@@ -8,9 +8,10 @@ start.
 """
 
 import asyncio
-from binascii import hexlify
+from binascii import crc32, hexlify
 from hashlib import sha256
 from json import dumps
+from struct import pack
 
 from .compat import const, ticks_add, ticks_diff, ticks_ms
 from .message import link_report
@@ -19,6 +20,7 @@ from .receiver import ANSWER
 
 _QUEUE = const(4)
 _REPORT_S = const(2)
+_PAUSE = const(-16)  # answers until the next trial of a key epoch
 _BACKOFF_MAX = const(4)
 _PAUSE_MS = const(20)  # after an error of the link, doubled with each in a row
 _PAUSE_MAX_MS = const(2000)
@@ -30,6 +32,7 @@ class Agent:
     """
 
     # Here, not in __init__: an object's members double their room at once, and at the start there is least.
+    again = False  # the device is to start anew
     _sampling = None  # the task to interrupt when the answer is there
     _under_way = _custody = False  # a message; the gateway has it
     _started = 0  # ticks of its first frame
@@ -74,7 +77,7 @@ class Agent:
         others = asyncio.create_task(self._receive()), asyncio.create_task(self._reports())
         period = self._period
         start = due = ticks_ms()
-        while True:
+        while not self.again:
             wait = ticks_diff(due, ticks_ms())
             if wait > 0:
                 await asyncio.sleep(wait / 1000)
@@ -91,8 +94,6 @@ class Agent:
             except asyncio.CancelledError:
                 if self._under_way:
                     raise  # somebody ends the agent, not the answer the wait
-            except MemoryError:
-                self._receiver.reject("no-memory")
         for task in others:
             task.cancel()
 
@@ -159,9 +160,7 @@ class Agent:
             self._took()
             self.log("lost", '"c":%d' % counter)
             if self._receiver.trial > 0:
-                from firmware.rotation import turn
-
-                turn(self, -1)
+                self._turn(-1)
 
     async def _put(self, frame):
         try:
@@ -228,6 +227,31 @@ class Agent:
         self._under_way = False
         self._sampling.cancel()
         if self._receiver.order or self._receiver.trial:
-            from firmware.rotation import turn  # where there is no room for it now, the order comes again
+            self._turn(self._receiver.order)
 
-            turn(self, self._receiver.order)
+    def _turn(self, event):
+        """The key epoch changes, or may: see firmware.rotation."""
+        receiver = self._receiver
+        epoch, before = receiver.epochs
+        mark = receiver.trial
+        if mark < 0:
+            receiver.trial += 1
+            return
+        if event < 0:
+            use, mark = before, _PAUSE
+        else:
+            use, mark = (event, 1) if event > epoch else (epoch, 0)
+        data = pack(">IIi", use, epoch, mark)
+        with open(self._counters._names[0][:-9] + "epoch", "wb") as file:  # beside counter.a
+            file.write(data + pack(">I", crc32(data + receiver._key[0])))
+            self._counters._flush(file)
+        if use != epoch:
+            if self._message.secret:
+                from firmware.rotation import switch
+
+                switch(self._message, receiver, use)
+            else:
+                self.again = True
+        receiver.epochs = use, epoch
+        receiver.trial = mark
+        self.log("epoch", '"epoch":%d,"was":%d,"mark":%d' % (use, epoch, mark))

@@ -13,7 +13,9 @@ import sys
 
 
 def run(root="/", seconds=None):
-    """Run the agent; 0: it ended as asked, 2: the device is not fit to send (the reason is printed)."""
+    """Run the agent; 0: it ended as asked, 2: the device is not fit to send (the reason is printed), 3: start
+    the device anew, it has new keys and no room to take them up.
+    """
     if ".frozen" not in sys.path:
         sys.path.append(".frozen")  # asyncio is there; MICROPYPATH replaces the path that names it
     import asyncio
@@ -40,7 +42,7 @@ def run(root="/", seconds=None):
     except SettingsError as error:
         print("slimwire:", error)
         return 2
-    return 0
+    return 3 if agent.again else 0
 
 
 if __name__ == "__main__":

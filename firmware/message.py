@@ -43,10 +43,12 @@ def tag_input(eui64, counter, i, offset, length, previous):
 class Message:
     """See the module. body: where to put coded symbols; sealed, frames: of the message sealed last.
 
-    whole: bytes of UDP payload that the link takes in one piece.
+    whole: bytes of UDP payload that the link takes in one piece. secret: for firmware.rotation, where there
+    is room to switch while the device runs: the root, and the site's name behind it.
     """
 
     whole = WHOLE_ROOM
+    secret = None
 
     def __init__(self, eui64, epoch, key, encrypt, hop, memory):
         """memory: AROUND bytes, and as many as the coded symbols of a message may have, at most ROOM_MAX;

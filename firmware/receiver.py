@@ -40,7 +40,8 @@ class Receiver:
 
     accepted: fragments that passed; rejected: {reason: frames}.
     answer: after ANSWER, (next width index, status, class, confidence in 1/65535, Unix time in s or None,
-    detail). order: in it, the key epoch to go on with, 0: none. trial: see firmware.rotation.
+    detail). order: in it, the key epoch to go on with, 0: none. epochs: the present
+    one, and the one before; trial: its mark: see firmware.rotation.
     custody: after CUSTODY, its status: 0 committed, 1 already, 2 full, 3 revoked.
     recovery: what reads recoverable fragments, if the device has it (`firmware.recovery`).
     """

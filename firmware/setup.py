@@ -3,6 +3,10 @@
 import gc
 import os
 import sys
+from binascii import crc32
+from struct import unpack
+
+from firmware.hmac import pad
 
 _SCRATCH = 1357 + 1232 + 125  # receiver, largest message, frame: see `_messages`
 _RECOVERABLE = 16384  # heap that must be free for both ends of selective recovery; else it has one
@@ -31,12 +35,19 @@ def _load(root):
 
     settings = load(root + "device.json")
     secret, eui64, site = settings.pop("root"), settings["eui64"], settings["site"]
+    epoch = before = settings["epoch"]
+    mark = 0
     if "epoch" in os.listdir(root):
-        from firmware.rotation import newest
-
-        settings["epoch"] = newest(root, secret, settings["epoch"])
-    keys = derive(secret, eui64, settings["epoch"], site) + (secret + site.encode(),)  # noqa: RUF005
-    forget("config", "keys", "hkdf", "rotation")
+        with open(root + "epoch", "rb") as file:  # see firmware.rotation
+            data = file.read()
+        if len(data) == 16:
+            use, by, trial, check = unpack(">IIiI", data)
+            if crc32(data[:12] + pad(derive(secret, eui64, by, site)[1])[0]) == check:
+                epoch, before, mark = use, by, trial
+        gc.collect()  # what stays is to lie low
+    settings["epoch"] = epoch
+    keys = derive(secret, eui64, epoch, site) + (secret + site.encode(), (epoch, before), mark)  # noqa: RUF005
+    forget("config", "keys", "hkdf")
     return settings, keys
 
 
@@ -65,7 +76,6 @@ def _messages(settings, keys, head):
 
     gc.collect()
     from firmware.ccm import block_cipher
-    from firmware.hmac import pad
     from firmware.hop import downlink, uplink
     from firmware.lowpan import FRAME_MAX
     from firmware.message import AROUND, ROOM_MAX, Message
@@ -81,8 +91,10 @@ def _messages(settings, keys, head):
     receiver = Receiver(
         eui64, gateway, epoch, pad(keys[1]), block_cipher(keys[3]), downlink(*ends), memory[:ROOM]
     )
-    message.epoch, message.secret = epoch, keys[4]  # for firmware.rotation
+    receiver.epochs, receiver.trial = keys[5:]
     Message.__init__ = Receiver.__init__ = None
+    if not hasattr(gc, "mem_free") or gc.mem_free() > _RECOVERABLE:
+        message.secret = keys[4]
     if settings["recovery"] != "off":
         if not hasattr(gc, "mem_free") or gc.mem_free() > _RECOVERABLE:
             from firmware.recoverable import Recoverable as Recovery

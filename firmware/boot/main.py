@@ -1,4 +1,7 @@
 # What goes to /main.py of a board: the agent starts after each reset.
 import firmware.main
 
-firmware.main.run("/")
+if firmware.main.run("/") == 3:  # new keys
+    import machine
+
+    machine.reset()
