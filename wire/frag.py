@@ -85,29 +85,39 @@ class FragN:
         Raises:
             WireError: see the reasons above.
         """
-        if len(data) < FRAGN_SIZE:
-            raise WireError("truncated", f"{len(data)} bytes of FRAGN: its header has {FRAGN_SIZE}")
-        if data[0] & 0xF8 != 0xE0:
-            raise WireError("dispatch", f"dispatch 0x{data[0]:02x}: FRAGN starts with the bits 11100")
-        size = (data[0] & 0x07) << 8 | data[1]
-        if size < MIN_DATAGRAM:
-            raise WireError("frag-size", f"datagram_size {size}: IPv6 starts at {MIN_DATAGRAM}")
-        offset = data[4] << 3
-        length = len(data) - FRAGN_SIZE
-        if offset == 0:
-            raise WireError("frag-offset", "datagram_offset 0: that place is the first fragment's")
-        if length == 0:
-            raise WireError("frag-empty", "a fragment without octets")
-        if offset + length > size:
-            raise WireError("frag-length", f"octets {offset}..{offset + length} of a datagram of {size}")
-        if length & 7 and offset + length != size:
-            raise WireError("frag-length", f"a middle fragment of {length} octets: expected a multiple of 8")
-        return cls(size, data[2] << 8 | data[3], offset, data[FRAGN_SIZE:])
+        size, tag, offset = fragn_header(data)
+        return cls(size, tag, offset, data[FRAGN_SIZE:])
 
     def emit(self) -> bytes:
         """The fragment's bytes."""
         header = (0xE000 | self.size).to_bytes(2, "big") + self.tag.to_bytes(2, "big")
         return header + bytes((self.offset >> 3,)) + self.payload
+
+
+def fragn_header(data: bytes) -> tuple[int, int, int]:
+    """(datagram_size, datagram_tag, offset in octets) of a later fragment; `FragN.parse` without the object.
+
+    Raises:
+        WireError: see the reasons above.
+    """
+    if len(data) < FRAGN_SIZE:
+        raise WireError("truncated", f"{len(data)} bytes of FRAGN: its header has {FRAGN_SIZE}")
+    if data[0] & 0xF8 != 0xE0:
+        raise WireError("dispatch", f"dispatch 0x{data[0]:02x}: FRAGN starts with the bits 11100")
+    size = (data[0] & 0x07) << 8 | data[1]
+    if size < MIN_DATAGRAM:
+        raise WireError("frag-size", f"datagram_size {size}: IPv6 starts at {MIN_DATAGRAM}")
+    offset = data[4] << 3
+    length = len(data) - FRAGN_SIZE
+    if offset == 0:
+        raise WireError("frag-offset", "datagram_offset 0: that place is the first fragment's")
+    if length == 0:
+        raise WireError("frag-empty", "a fragment without octets")
+    if offset + length > size:
+        raise WireError("frag-length", f"octets {offset}..{offset + length} of a datagram of {size}")
+    if length & 7 and offset + length != size:
+        raise WireError("frag-length", f"a middle fragment of {length} octets: expected a multiple of 8")
+    return size, data[2] << 8 | data[3], offset
 
 
 def cut(

@@ -99,12 +99,12 @@ def parse(
         raise WireError("truncated", "a data frame without payload")
     kind = mac_payload[0] & 0xF8
     if kind == 0xE0:
-        later = frag.FragN.parse(mac_payload)
-        if later.size > MTU:
-            raise WireError("frag-size", f"datagram_size {later.size}: at most {MTU} are accepted")
-        if later.offset < UDP_OFFSET:
-            raise WireError("frag-offset", f"datagram_offset {later.offset} lies within the headers")
-        return Next(later.size, later.tag, later.offset - UDP_OFFSET, later.payload)
+        size, tag, offset = frag.fragn_header(mac_payload)
+        if size > MTU:
+            raise WireError("frag-size", f"datagram_size {size}: at most {MTU} are accepted")
+        if offset < UDP_OFFSET:
+            raise WireError("frag-offset", f"datagram_offset {offset} lies within the headers")
+        return Next(size, tag, offset - UDP_OFFSET, mac_payload[frag.FRAGN_SIZE :])
     if kind != 0xC0:
         return Unfragmented(*_headers(mac_payload, l2_src, l2_dst, contexts, None))
     first = frag.Frag1.parse(mac_payload)
