@@ -14,7 +14,8 @@ fragments, RFC 8931, and "lossy" does so while messages get lost), `head` ("auto
 memory, "flash" reads it while it runs).
 
 A Wi-Fi device has `"link": {"type": "mqtt", "host": "192.168.1.2"}`, and there may be `port` (1883) and
-`password` (none; the user name is the EUI-64).
+`password` (none; the user name is the EUI-64), and `tls` (false; true: with the files that
+`firmware.links.tls` names).
 
 A device that reaches a gateway's dongle by ESP-NOW has `"link": {"type": "espnow", "dongle": "a0b1c2d3e4f5",
 "channel": 6}`: the dongle's MAC address and the Wi-Fi channel it listens on.
@@ -84,6 +85,7 @@ def check(settings, path="device.json"):
             "port": link.number("port", 1, 65535, 1883 if mqtt else 17754),
             "type": link.get("type"),
             "password": link.text("password", ""),
+            "tls": path[: path.rfind("/") + 1] or "./" if mqtt and link.get("tls") else "",
             "bind": link.number("bind", 0, 65535, 0),
             "channel": link.number("channel", 1, 14) if espnow else link.number("channel", 0, 255, 26),
             "pan": link.number("pan", 0, 0xFFFE, 0x23F0),

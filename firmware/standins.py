@@ -116,6 +116,38 @@ class aes:
         out[:] = self._encryptor.update(bytes(block))
 
 
+class tls:
+    """MicroPython's module: contexts that take certificates and keys as DER."""
+
+    PROTOCOL_TLS_CLIENT = CERT_REQUIRED = 0
+
+    class SSLContext:
+        def __init__(self, protocol):
+            import ssl
+
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self.wrap_socket = self._context.wrap_socket
+
+        def load_verify_locations(self, authority):
+            self._context.load_verify_locations(cadata=authority)
+
+        def load_cert_chain(self, certificate, key):
+            import ssl
+            import tempfile
+
+            from cryptography.hazmat.primitives import serialization
+
+            pem = serialization.load_der_private_key(key, None).private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(ssl.DER_cert_to_PEM_cert(certificate).encode() + pem)
+                file.flush()
+                self._context.load_cert_chain(file.name)
+
+
 async def writable(sock):
     """Until something can be sent."""
     loop = asyncio.get_running_loop()

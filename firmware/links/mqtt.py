@@ -85,7 +85,13 @@ def open_link(settings, longest):
     """The link that the settings name. longest: bytes of the longest message, which it sends in one piece."""
     link = settings["link"]
     link = MqttLink(
-        link["host"], link["port"], settings["eui64"], settings["site"], link["password"], longest
+        link["host"],
+        link["port"],
+        settings["eui64"],
+        settings["site"],
+        link["password"],
+        longest,
+        link["tls"],
     )
     MqttLink.__init__ = None
     return link
@@ -94,8 +100,11 @@ def open_link(settings, longest):
 class MqttLink:
     """See `firmware.links`. frame: where `WideMessage.frame` is to write, so that nothing is copied again."""
 
-    def __init__(self, host, port, eui64, site, password, longest):
-        """longest: bytes of the longest message's UDP payload."""
+    def __init__(self, host, port, eui64, site, password, longest, tls=""):
+        """longest: bytes of the longest message's UDP payload; tls: where `firmware.links.tls` finds its
+        files, "" for none.
+        """
+        self._tls = tls
         self.eui64 = eui64
         self.mtu = _FIRST + longest
         self.gap_ms = 0
@@ -198,8 +207,12 @@ class MqttLink:
                 if error.errno not in (115, 119):  # EINPROGRESS, of Linux and of lwIP
                     raise
             await asyncio.wait_for(writable(sock), _SILENCE)
+            if self._tls:
+                from . import tls
+
+                sock = tls.connect(sock, self._tls, self._address[0])
             sock.send(self._connect)
-        except (OSError, asyncio.TimeoutError):
+        except (OSError, ValueError, asyncio.TimeoutError):  # ValueError: files that hold no certificate
             sock.close()
             raise OSError("no broker") from None
         self._socket = sock
@@ -208,26 +221,36 @@ class MqttLink:
     async def _read(self, room):
         sock = self._socket
         read = getattr(sock, "readinto", None) or sock.recv_into  # MicroPython's, CPython's
-        for silent in range(2):
+        silent = False
+        while True:
+            try:
+                # Before waiting: TLS may hold what no readiness tells of.
+                n = read(room)
+            except OSError as error:
+                if error.errno not in (2, 11):  # CPython: TLS wants more, EAGAIN
+                    raise
+                n = None
+            if n:
+                return n
+            if n == 0:
+                break
             try:
                 await asyncio.wait_for(readable(sock), _SILENCE)
-                n = read(room)
-                if n:
-                    return n
-                break
+                silent = False
             except asyncio.TimeoutError:
                 if silent or not self._there:
                     break
+                silent = True
                 await self._write(b"\xc0\0")
         raise OSError("the broker is gone")
 
     async def _write(self, data):
         """One send; only where the system takes a part of it, more."""
         sock = self._socket
-        sent = sock.send(data)
+        sent = sock.send(data) or 0
         while sent < len(data):
             await writable(sock)
-            sent += sock.send(data[sent:])
+            sent += sock.send(data[sent:]) or 0
 
     def _drop(self):
         self._there = False

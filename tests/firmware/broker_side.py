@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -34,6 +35,7 @@ class Far:
     reply: Callable[[Far, int], list[bytes]] = lambda far, counter: far.answer(counter)
     arrived: list[tuple[FirstSlice, bytes]] = field(default_factory=list)
     states: list[bytes] = field(default_factory=list)
+    tls: tuple[Path, Path, Path] | None = None  # authority, certificate, key
 
     def __post_init__(self) -> None:
         self._gateway_keys = derive_gateway(ROOT, DEVICE, EPOCH, SITE)
@@ -41,6 +43,8 @@ class Far:
         self.wrong: list[str] = []
         self._client = client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
         client.reconnect_delay_set(1, 1)
+        if self.tls is not None:
+            client.tls_set(*map(str, self.tls))
         client.on_connect = self._connected
         client.on_message = self._message
         client.connect("127.0.0.1", self.port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from firmware.build import compile_to
 from firmware.links import mqtt as device_side
+from gateway.broker import Files, access_text, config_text
 from tests.firmware.broker_side import Far
-from tests.firmware.loopback import DEVICE, REPOSITORY, SITE, log, start, write_device
-from tests.gateway.brokers import Server, broker, connections_of, free_port, until
+from tests.firmware.loopback import DEVICE, GATEWAY, REPOSITORY, SITE, log, start, write_device
+from tests.gateway.brokers import Authority, Server, broker, connections_of, free_port, until
 from tests.headgen import random_head
 from wire.reply import Answer
 
@@ -152,6 +156,57 @@ def test_packets_are_not_held_back_by_the_device(
 
     far.serve(process, seen)
     assert found == [True]
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[Server, Authority]]:
+    """mosquitto that asks for certificates, with the files that Slimwire writes for it."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("broker")
+    access = tmp_path / "slimwire.acl"
+    access.write_text(access_text(SITE, GATEWAY))
+    port = free_port()
+    files = Files(authority.ca, certificate, key, authority.crl)
+    config = config_text("127.0.0.1", port, files, access, tmp_path)
+    with broker("mosquitto", tmp_path, f"user root\n{config}", port) as running:
+        yield running, authority
+
+
+def as_der(authority: Authority, root: Path, name: str) -> None:
+    """The files of `firmware.links.tls` for a certificate of that name."""
+    certificate, key = authority.issue(name)
+    for source, target in ((authority.ca, "ca.der"), (certificate, "device.crt")):
+        made = x509.load_pem_x509_certificate(source.read_bytes())
+        (root / target).write_bytes(made.public_bytes(serialization.Encoding.DER))
+    secret = serialization.load_pem_private_key(key.read_bytes(), None)
+    (root / "device.key").write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+@pytest.mark.needs("mosquitto")
+@pytest.mark.parametrize("heap", [HEAP, None], ids=["micropython", "cpython"])
+def test_over_tls_with_a_certificate_of_its_own(
+    tmp_path: Path, guarded: tuple[Server, Authority], head: bytes, package: Path, heap: str | None
+) -> None:
+    server, authority = guarded
+    root = write(tmp_path, head, server.port)
+    settings = json.loads((root / "device.json").read_text())
+    settings["link"]["tls"] = True
+    (root / "device.json").write_text(json.dumps(settings))
+    as_der(authority, root, DEVICE.hex())
+    us = authority.issue(GATEWAY.hex())
+    far = Far(server.port, tls=(authority.ca, *us))
+    assert (
+        far.serve(start(root, 60, heap, package if heap else REPOSITORY), lambda: len(far.arrived) >= 6) == ""
+    )
+    far.close()
+    assert len(of(log(root), "answer")) >= 5
+    assert far.states[-1] == b"offline"
 
 
 class Recorded(socket.socket):
