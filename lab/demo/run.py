@@ -234,6 +234,7 @@ class _Run:
         child = self._python(
             "edge", "slimwire", "edge", "run", "--host", _HOST, "--port", str(port),
             "--bundle", str(self._bundle.path.resolve()), "--registry", str(self._dir / "edge-registry.json"),
+            "--registry-key", str(self._dir / "registry.pub"),
             "--state", str(self._dir / "edge"),
             "--deadline-ms", str(self._plan.deadline_ms), "--policy", self._plan.policy,
         )  # fmt: skip
@@ -252,12 +253,13 @@ class _Run:
             "peer": f"{_HOST}:{air_port}",
             "edge": edge_url,
             "registry": str(self._dir / "registry.json"),
+            "registry_key": str(self._dir / "registry.pub"),
             "admin": str(self._dir / "gateway.sock"),
             "state": str(self._dir),
         }
         if self._plan.verifier == "pass-through":
             return self._python("gateway", "lab.attacks.pass_through", json.dumps(given))
-        options = [part for name, value in given.items() for part in (f"--{name}", value)]
+        options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
         return self._python("gateway", "slimwire", "gateway", "run", *options)
 
     def _start_attacker(self, port: int) -> Child:
