@@ -148,6 +148,11 @@ class Peer:
     ration: AckRation = field(default_factory=lambda: AckRation(burst=8.0, rate=4.0))
     #: Words about messages used before: whoever replays a recorded one gets few out of it.
     repeats: AckRation = field(default_factory=AckRation)
+    #: Made once: most frames have this one event.
+    verified: Verified = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verified = Verified(self.device.eui)
 
 
 #: Unauthenticated evidence about a source: it shrinks that source's share of the pool, and nothing else.
@@ -471,7 +476,7 @@ class Receiver:
         peer.fragments += 1
         if datagram.complete:
             return [*events, self._finish(source, peer, datagram, now)]
-        events.append(Verified(source))
+        events.append(peer.verified)
         for offset, data in self.early.take(source, datagram.size, datagram.tag):
             events.append(self._fill(source, peer, datagram, offset, data, now))
         for sequence, data in self.early.take(source, 0, datagram.tag & 0xFF):
@@ -600,7 +605,7 @@ class Receiver:
         peer.fragments += 1
         peer.last_heard = now
         if not datagram.complete:
-            return Verified(source)
+            return peer.verified
         self._close(source, peer, datagram)
         return self._finish(source, peer, datagram, now)
 
