@@ -82,6 +82,15 @@ def up(
     from provisioning.site_file import SiteFile, read_stdin  # noqa: PLC0415
 
     ports = _resolve(port)
+    if "auto" in port and len(ports) > 1 and not (yes or dry_run):
+        question = f"There are {len(ports)} USB serial ports: {', '.join(ports)}. Provision all of them?"
+        if not _confirm()(question):
+            raise ProvisionError(
+                f"--port auto finds {len(ports)} ports: {', '.join(ports)}",
+                expected="one, or somebody who agrees that all are meant",
+                remedy="name a port with --port, or say --yes",
+                fault="not-confirmed",
+            )
     if len(ports) > 1 and (name or eui64):
         raise ProvisionError(f"--name and --eui64 are for one board, and there are {len(ports)}")
     opened = SiteFile.load(site)

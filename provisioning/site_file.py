@@ -26,6 +26,7 @@ from wire import eui64
 from wire.errors import WireError
 
 WIFI_KEY_VARIABLE = "SLIMWIRE_WIFI_KEY"
+PASSWORD_VARIABLE = "SLIMWIRE_MQTT_PASSWORD"
 #: Where `slimwire gateway run` has its admin socket: as the installed service, as a user's own.
 SERVICE_SOCKET = Path("/run/slimwire/gateway.sock")
 
@@ -65,8 +66,16 @@ class WifiSection(_Section):
 
 
 class DeviceSection(_Section):
-    """`[device]`: what every device of the site gets: bundle, test images for its camera, times in ms."""
+    """`[device]`: what every device of the site gets: bundle, test images for its camera, times in ms.
 
+    `link` and `source` are those of device.json (`firmware/config.py`, docs/sources.md); without a `host`, a
+    link goes to the gateway's. `password_file`: of an MQTT link, else $SLIMWIRE_MQTT_PASSWORD.
+    """
+
+    link: dict[str, Any] = {}
+    source: dict[str, Any] = {}
+    recovery: Literal["off", "lossy", "always"] = "off"
+    password_file: Path | None = None
     bundle: str = "fashion-mnist"
     images: int = Field(default=16, ge=1, le=512)
     period_ms: int = Field(default=300, ge=1, le=3_600_000)
@@ -143,12 +152,16 @@ class SiteFile(_Section):
     def options(self, key: str | None) -> DeviceOptions:
         """The settings that the site gives a device. `key`: of its Wi-Fi, None where it has none."""
         wifi = None if self.wifi is None else {"ssid": self.wifi.ssid, "key": key or ""}
-        link = {
-            **DeviceOptions().link,
-            "host": self.gateway.host,
-            "port": self.gateway.port,
-            "channel": self.gateway.channel,
-        }
+        own = self.device.link
+        link = {"type": "zep", **own}
+        if link["type"] == "zep":
+            gateway = {"host": self.gateway.host, "port": self.gateway.port, "channel": self.gateway.channel}
+            link = {**DeviceOptions().link, **gateway, **own}
+        elif link["type"] == "mqtt":
+            link = {"host": self.gateway.host, **link}
+            password = self._password()
+            if password:
+                link["password"] = password
         return DeviceOptions(
             link=link,
             wifi=wifi,
@@ -157,6 +170,19 @@ class SiteFile(_Section):
             retries=self.device.retries,
             log="",
         )
+
+    def _password(self) -> str:
+        given = os.environ.get(PASSWORD_VARIABLE)
+        if given is not None:
+            return given
+        return "" if self.device.password_file is None else self._secret_in(self.device.password_file)
+
+    def _secret_in(self, name: Path) -> str:
+        path = self.path.parent / name
+        try:
+            return path.read_text("utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProvisionError(f"the secret in {path} cannot be read: {error}") from None
 
     def vault_secret(self) -> Secret:
         """What opens the site's vault. Raises ProvisionError: nothing is there, or it cannot be used."""
@@ -178,11 +204,7 @@ class SiteFile(_Section):
         if given is not None:
             return given
         if self.wifi.key_file is not None:
-            path = self.path.parent / self.wifi.key_file
-            try:
-                return path.read_text("utf-8").strip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ProvisionError(f"the Wi-Fi key in {path} cannot be read: {error}") from None
+            return self._secret_in(self.wifi.key_file)
         if ask is None:
             raise ProvisionError(
                 f"the key of the network {self.wifi.ssid!r} is not known",

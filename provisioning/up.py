@@ -18,12 +18,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from firmware import config
 from firmware.counter import slot
+from firmware.errors import SettingsError
 from models.bundle import Bundle
 from provisioning import access, entries, eui64, flashing, payload
 from provisioning.board import Board, BoardInfo, Installed, key_check, veiled
-from provisioning.errors import BoardError
-from provisioning.identity import COUNTER_FILES, GATEWAY_FILE, SETTINGS_FILE, Site, device_files, has_vault
+from provisioning.errors import BoardError, ProvisionError
+from provisioning.identity import (
+    CAMERA_FILE,
+    COUNTER_FILES,
+    GATEWAY_FILE,
+    SETTINGS_FILE,
+    Site,
+    device_files,
+    has_vault,
+)
 from provisioning.profiles import Profile, matching
 from provisioning.secret import Secret
 from provisioning.site_file import ImageSection, SiteFile
@@ -246,6 +256,8 @@ class Up:
                 return None
             return self._flash()
         self._end("look", "done", _describe(info))
+        if self.request.profile is not None:
+            check_chip(self.port, self.request.profile, info)
         trouble = self._wrong_version(info)
         if not trouble:
             self._end("micropython", "skipped", f"{_version(info)} runs already")
@@ -309,11 +321,12 @@ class Up:
             )
         code = payload.firmware(None if self.request.sources else payload.architecture_of(info.mpy))
         with open_site(self._site, create=False) as site:
-            settings = site.new_identity(eui, self._site.options(self.request.key))
+            settings = self._settings(site, profile, eui)
             device = site.gateway.devices.get(eui)
         images = self.request.bundle.pictures().x[: self._site.device.images]
         own = {f"/{name}": data for name, data in device_files(self.request.bundle, settings, images).items()}
-        wanted = {**code.files, **{path: data for path, data in own.items() if path not in _IDENTITY}}
+        other = _IDENTITY if settings["source"]["type"] == "file" else (*_IDENTITY, f"/{CAMERA_FILE}")
+        wanted = {**code.files, **{path: data for path, data in own.items() if path not in other}}
         held = self._board.look(payload.FOLDER, sorted(wanted), _COUNTERS)
         digests = replace(code, files=wanted).digests()
         missing = tuple(path for path, digest in digests.items() if held.files.get(path) != digest)
@@ -335,6 +348,28 @@ class Up:
             held,
         )
 
+    def _settings(self, site: Site, profile: Profile, eui: bytes) -> dict[str, Any]:
+        """A whole device.json with a new root. Raises ProvisionError: the site's link or source cannot be."""
+        wanted = self._site.device
+        settings = site.new_identity(eui, self._site.options(self.request.key))
+        settings.update({"source": wanted.source} if wanted.source else {})
+        settings.update({"recovery": wanted.recovery} if wanted.recovery != "off" else {})
+        for what, name, can in (
+            ("link", settings["link"]["type"], profile.links),
+            ("source", settings["source"].get("type"), profile.sources),
+        ):
+            if name not in can:
+                raise ProvisionError(
+                    f"{self._site.path}: {profile.title} has no {what} {name!r}",
+                    expected="one of " + ", ".join(can),
+                    remedy=f"correct [device.{what}], or add it to the board's profile",
+                )
+        try:
+            config.check(settings, f"[device] of {self._site.path}")
+        except SettingsError as error:
+            raise ProvisionError(str(error)) from None
+        return settings
+
     def _profile(self, info: BoardInfo) -> Profile:
         """The board's profile. Raises BoardError: it is another kind than was said."""
         wanted = self.request.profile
@@ -347,7 +382,6 @@ class Up:
                     fault="wrong-chip",
                 )
             return found
-        check_chip(self.port, wanted, info)
         return wanted
 
     def _identity_trouble(self, held: Installed, settings: Mapping[str, Any], device: Any) -> str:

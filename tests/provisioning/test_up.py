@@ -261,6 +261,38 @@ def test_what_belongs_to_somebody_else_is_replaced_only_if_somebody_agrees(reque
     assert files_on(tmp_path / "board.img") == {"/main.py": b"print('mine')\n"}
 
 
+def test_the_site_chooses_link_and_source_among_what_the_board_has(request_of, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLIMWIRE_MQTT_PASSWORD", "hush hush")
+
+    def of(**device):
+        section = request_of.site.device.model_copy(update=device)
+        return replace(
+            request_of, site=request_of.site.model_copy(update={"device": section}), wait_s=None, dry_run=True
+        )
+
+    with emulate(C3, tmp_path / "board.img", size_kib=512) as board:
+        port = str(board.port)
+        mqtt = of(link={"type": "mqtt"}, source={"type": "adc", "pins": [1], "rate_hz": 100})
+        planned = Up(port, mqtt, lambda _: None).run()
+        assert "/camera.bin" not in [file["path"] for file in planned["copy"]]
+        Up(port, replace(mqtt, dry_run=False), lambda _: None).run()
+        settings = json.loads(files_on(tmp_path / "board.img")["/device.json"])
+        assert settings["link"] == {"type": "mqtt", "host": "127.0.0.1", "password": "hush hush"}
+        assert settings["source"] == {"type": "adc", "pins": [1], "rate_hz": 100}
+        assert not Up(port, mqtt, lambda _: None).run()["would_change"]
+        monkeypatch.setenv("SLIMWIRE_MQTT_PASSWORD", "another")
+        again = Up(port, mqtt, lambda _: None).run()
+        assert again["would_change"]
+        assert "hush" not in json.dumps([planned, again])
+        for device, said in (
+            ({"link": {"type": "lora"}}, "has no link 'lora'"),
+            ({"source": {"type": "camera"}}, "has no source 'camera'"),
+            ({"link": {"type": "espnow", "channel": 6}}, "dongle is missing"),
+        ):
+            with pytest.raises(ProvisionError, match=said):
+                Up(port, of(**device), lambda _: None).run()
+
+
 def test_a_device_that_nobody_hears_is_installed_and_not_verified(
     running, story, request_of, tmp_path
 ) -> None:
