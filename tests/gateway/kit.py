@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.admission import Limits
 from gateway.downlink import FIRST_ROOM, SINGLE_ROOM, SLICE_ROOM
 from gateway.receiver import Accepted, Acknowledge, Event, Receiver, Rejected
-from security import chain
+from security import chain, custody
 from security.chain import KeyedChain
 from security.keys import derive_edge, derive_gateway
 from security.registry import Device, EdgeRegistry, GatewayRegistry
@@ -15,6 +15,7 @@ from security.trust import PaperTrust
 from wire import eui64, lowpan
 from wire.ieee802154 import FrameKind, MacFrame
 from wire.message import PORT, FirstSlice, Kind, datagram_tag, octet0
+from wire.reply import Custody, is_custody
 
 GATEWAY = bytes.fromhex("0200000000000001")
 SITE = "lab"
@@ -179,3 +180,14 @@ def sealed_bytes(length: int, seed: int = 0) -> bytes:
     import random
 
     return random.Random(f"{seed} {length}").randbytes(length)
+
+
+def custody_ack(frame: bytes, node: Node) -> Custody | None:
+    """The custody ack in a frame, verified as its device does it; None if it carries something else."""
+    mac = MacFrame.parse(frame)
+    packet = lowpan.parse(mac.payload, mac.src, mac.dst)
+    if not isinstance(packet, lowpan.Unfragmented) or not is_custody(packet.payload):
+        return None
+    ack = Custody.parse(packet.payload)
+    assert custody.verify(node.keys.frag_dn, GATEWAY, node.eui, ack)
+    return ack

@@ -20,14 +20,14 @@ import pytest
 
 from models.bundle import Bundle, shipped
 from models.head import Head
-from security import custody, seal
-from tests.gateway.kit import GATEWAY, Node, edge_registry, save_registry
+from security import seal
+from tests.gateway.kit import GATEWAY, Node, custody_ack, edge_registry, save_registry
 from tests.gateway.test_downlink import hear
 from wire import latent, lowpan, rans
 from wire.ieee802154 import MacFrame
 from wire.latent import InnerHeader
 from wire.message import Kind, octet0
-from wire.reply import Answer, Custody, CustodyStatus, Status, is_custody
+from wire.reply import Answer, CustodyStatus, Status
 from wire.zep import ZepFrame
 
 SLIMWIRE = [sys.executable, "-m", "slimwire"]
@@ -124,17 +124,6 @@ class Radio:
 
     def close(self) -> None:
         self._sock.close()
-
-
-def custody_ack(frame: bytes, node: Node) -> Custody | None:
-    """The custody ack in a frame, verified as its device does it; None if it carries something else."""
-    mac = MacFrame.parse(frame)
-    packet = lowpan.parse(mac.payload, mac.src, mac.dst)
-    if not isinstance(packet, lowpan.Unfragmented) or not is_custody(packet.payload):
-        return None
-    ack = Custody.parse(packet.payload)
-    assert custody.verify(node.keys.frag_dn, GATEWAY, node.eui, ack)
-    return ack
 
 
 class Camera:

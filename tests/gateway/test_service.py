@@ -1,21 +1,25 @@
 """The service in one process, over a bad radio."""
 
 import asyncio
+import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from gateway.enrolment import Enrolment
 from gateway.links.base import Received
 from gateway.links.faulty import Faults, FaultyLink
+from gateway.outbox import Offered, OutboxError, Store
+from gateway.outbox.store import Work
 from gateway.service import Service
 from gateway.settings import load
 from security.chain import KeyedChain
 from security.trust import PaperTrust
-from tests.gateway.kit import Node, save_registry, sealed_bytes
+from tests.gateway.kit import Node, custody_ack, save_registry, sealed_bytes
 from tests.gateway.test_downlink import hear
 from wire.batch import AnswerItem, Verdict, emit_response, parse_request
 from wire.ieee802154 import MacFrame
@@ -53,6 +57,8 @@ class Radio:
         except ValueError:
             return  # corrupted on its way
         (node,) = [node for node in NODES if node.eui == mac.dst]
+        if custody_ack(frame, node) is not None:
+            return
         counter, sealed = hear([frame], node)
         self.answers[(node.eui, counter)] = sealed
         if counter == self.counter[node.eui]:
@@ -120,3 +126,67 @@ async def test_over_a_bad_radio_every_message_arrives_unharmed_and_every_answer_
     assert service.receiver.memory_used <= service.receiver.memory_bound
     # Corruption is noise, not evidence: what the trust engine saw is good.
     assert {change.cause for node in NODES for change in service.trust.history(node.eui)} == {"answered"}
+
+
+async def test_a_file_that_breaks_while_it_runs_ends_the_service_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_registry(tmp_path / "registry.json", *NODES)
+    radio, store = Radio(), Store(tmp_path / "state")
+    service = Service(
+        load(edge="http://edge"),
+        KeyedChain(),
+        PaperTrust(),
+        radio,
+        Enrolment(path, create=False),
+        transport=httpx.ASGITransport(Edge()),
+        store=store,
+    )
+    running = asyncio.create_task(service.run())
+    radio.transmit(time.monotonic())
+    async with asyncio.timeout(30):
+        while not service.outbox.committed:  # noqa: ASYNC110  (a count has no event)
+            await asyncio.sleep(0.005)
+
+    def broken(work: Work) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    monkeypatch.setattr(store, "_commit", broken)
+    radio.counter = dict.fromkeys(radio.counter, 20)
+    radio.transmit(time.monotonic())
+    with pytest.raises(OutboxError, match="start the gateway again"):
+        await asyncio.wait_for(running, 30)
+    Store(tmp_path / "state").close()  # the directory is free for it
+
+
+async def test_answers_wait_for_devices_that_were_not_heard_since_the_start(tmp_path: Path) -> None:
+    path = save_registry(tmp_path / "registry.json", *NODES)
+    node = NODES[0]
+    store = Store(tmp_path / "state")
+    sealed = sealed_bytes(30, node.number)
+    store.commit(Work([Offered(node.eui, 0, 1, 0x40, 0.0, sealed)]))
+    radio = Radio()
+    service = Service(
+        load(edge="http://edge", downlink={"gap": 0.0}),
+        KeyedChain(),
+        PaperTrust(),
+        radio,
+        Enrolment(path, create=False),
+        transport=httpx.ASGITransport(Edge()),
+        store=store,
+    )
+    running = asyncio.create_task(service.run())
+    async with asyncio.timeout(30):
+        while not service.uplink.delivered:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert radio.answers == {}
+        assert service.outbox.messages == 1  # a kill now would not lose the answer
+        radio.transmit(time.monotonic())  # a retry of it among others: its custody ack had got lost
+        while (node.eui, 1) not in radio.answers or service.outbox.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert radio.answers[node.eui, 1] == sealed_bytes(40, 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
