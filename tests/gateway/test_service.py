@@ -190,3 +190,40 @@ async def test_answers_wait_for_devices_that_were_not_heard_since_the_start(tmp_
     assert radio.answers[node.eui, 1] == sealed_bytes(40, 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_service_that_stops_takes_nothing_new_and_lets_out_what_is_there(tmp_path: Path) -> None:
+    path = save_registry(tmp_path / "registry.json", *NODES)
+    radio, edge, gate = Radio(), Edge(), asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await edge(scope, receive, send)
+
+    service = Service(
+        load(edge="http://edge", downlink={"gap": 0.0}),
+        KeyedChain(),
+        PaperTrust(),
+        radio,
+        Enrolment(path, create=False),
+        transport=httpx.ASGITransport(slow),
+        store=Store(tmp_path / "state"),
+    )
+    running = asyncio.create_task(service.run())
+    radio.transmit(time.monotonic())
+    async with asyncio.timeout(30):
+        while service.outbox.committed < len(NODES):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        stopping = asyncio.create_task(service.drain(20.0))
+        await asyncio.sleep(0.02)
+        radio.counter = dict.fromkeys(radio.counter, 2)
+        radio.transmit(time.monotonic())  # too late
+        gate.set()
+        await stopping
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert radio.answers.keys() == {(node.eui, 1) for node in NODES} == edge.seen
+    store = Store(tmp_path / "state")
+    assert store.used() == {(node.eui, 0): [1, 1] for node in NODES}
+    assert store.page(0, 99, 99) == []
+    store.close()
