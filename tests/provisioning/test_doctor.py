@@ -3,13 +3,18 @@
 import json
 import multiprocessing
 import os
+import struct
 import subprocess
 import sys
 import time
+from binascii import crc32
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
+from firmware.hmac import pad
+from firmware.keys import derive
 from models.bundle import Bundle
 from provisioning import access, payload, profiles
 from provisioning.board import Board
@@ -205,6 +210,27 @@ def test_keys_that_are_not_the_registries(patient) -> None:
     assert report["verified"]
     assert report["epoch"] == patient.report["epoch"] + 1
     assert faults(patient.examine()) == {}
+
+
+def test_a_device_that_was_ordered_to_another_epoch_is_as_it_should_be(patient) -> None:
+    """A rotation on the air leaves a file on the board (`firmware/rotation.py`) and keys in the registries."""
+    board = Board(patient.port)
+    board.probe()
+    root = bytes.fromhex(json.loads("".join(board._exec("print(open('/device.json').read())")))["root"])
+    before = patient.up()["epoch"]
+    with open_site(patient.site, create=False) as site, site.changing() as change:
+        change.add_epoch(patient.eui, root, before + 1, [before])
+    board.probe()
+    head = struct.pack(">IIi", before + 1, before, 0)
+    inner = pad(derive(root, patient.eui, before, "lab")[1])[0]
+    board.copy({"/epoch": head + struct.pack(">I", crc32(head + inner))}, lambda _: None)
+    report = patient.up()
+    assert (report["changed"], report["verified"], report["epoch"]) == (False, True, before + 1)
+    assert faults(patient.examine()) == {}
+    patient.request = replace(patient.request, new_identity=True)
+    assert patient.up()["epoch"] == before + 2
+    board.probe()
+    assert board.digests(["/epoch"]) == {"/epoch": ""}  # another identity's
 
 
 def test_files_copied_from_another_board_are_a_clone(patient) -> None:
