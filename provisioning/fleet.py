@@ -141,10 +141,10 @@ def rotate(site: Site, euis: Iterable[bytes], heard: Mapping[bytes, int]) -> lis
                     remedy="give it a new one: slimwire provision up --new-identity",
                 )
             epochs = sorted(device.epochs)
+            left, kept = epochs[: 1 - _EPOCHS], epochs[1 - _EPOCHS :]
             epoch = site.next_epoch(eui)
-            left = epochs[: len(epochs) + 1 - _EPOCHS] if len(epochs) >= _EPOCHS else []
-            clash = [e for e in epochs if e not in left and e & 3 == epoch & 3]
-            left += clash
+            while any(e & 3 == epoch & 3 for e in kept):  # its two low bits name it on the air
+                epoch += 1
             if left and heard.get(eui, -1) <= max(left):
                 raise ProvisionError(
                     f"{eui.hex()} was ordered to epoch {epochs[-1]} and was not heard above {max(left)}: "
@@ -153,7 +153,7 @@ def rotate(site: Site, euis: Iterable[bytes], heard: Mapping[bytes, int]) -> lis
                     remedy=f"wait until it is heard, or give it a new root: slimwire provision re-enrol "
                     f"{eui.hex()}",
                 )
-            change.add_epoch(eui, bytes.fromhex(entry["root"]), epoch, [e for e in epochs if e not in left])
+            change.add_epoch(eui, bytes.fromhex(entry["root"]), epoch, kept)
             done.append(Rotated(eui, epochs[-1], epoch))
     return done
 
