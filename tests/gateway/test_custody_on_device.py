@@ -82,7 +82,7 @@ def test_a_device_lets_go_of_a_message_at_its_custody_ack_and_the_edge_server_ge
         url = re.search(r"http://[0-9.]+:[0-9]+", log)
         assert url
         with process(site, *arguments[:-1], url[0], until="gateway: gateway"):
-            while admin(socket, "/v1/status")["outbox"]["messages"]:
+            while admin(socket, "/v1/status")["uplink"]["delivered"] < len(sent):
                 assert time.monotonic() < ends
                 time.sleep(0.05)
     with Store(state) as store:
