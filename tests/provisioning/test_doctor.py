@@ -213,7 +213,7 @@ def test_keys_that_are_not_the_registries(patient) -> None:
 
 
 def test_a_device_that_was_ordered_to_another_epoch_is_as_it_should_be(patient) -> None:
-    """A rotation on the air leaves a file on the board (`firmware/rotation.py`) and keys in the registries."""
+    """A rotation on the air leaves a file on the board (firmware/rotation.py) and keys in the registries."""
     board = Board(patient.port)
     board.probe()
     root = bytes.fromhex(json.loads("".join(board._exec("print(open('/device.json').read())")))["root"])

@@ -118,6 +118,7 @@ def test_a_power_cut_at_every_write_leaves_a_board_that_is_reached(recorded, tmp
                 asked = [sys.executable, "-m", "mpremote", "connect", str(board.port), "eval", "6 * 7"]
                 done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
                 assert done.stdout.strip() == "42", (number, done.stdout, done.stderr)
+    print(f"{total} writes, and a board that is reached after a power cut at each")
 
 
 @pytest.mark.parametrize("part", [pytest.param(0.05, marks=pytest.mark.soak), 0.6])
