@@ -10,7 +10,8 @@ import pytest
 
 from gateway.enrolment import Enrolment
 from gateway.errors import GatewayError
-from tests.gateway.kit import Node, save_registry
+from security.signed import SigningKey
+from tests.gateway.kit import Node, registry, save_registry
 
 NOBODY = 65534
 
@@ -49,3 +50,53 @@ def test_a_directory_in_the_registrys_place_is_refused_with_a_remedy(tmp_path: P
         GatewayError, match=r"cannot be read: Is a directory\n  remedy: restore it from a backup"
     ):
         Enrolment(tmp_path / "registry.json", create=False)
+
+
+KEY = SigningKey(bytes(range(32)))
+OTHER = SigningKey(bytes(range(1, 33)))
+
+
+def write(path: Path, version: int, *nodes: Node, signer: SigningKey | None = KEY) -> None:
+    made = registry(*nodes)
+    made.version = version
+    made.save(path, signer)
+
+
+def test_a_running_gateway_takes_only_what_its_site_signed_and_goes_forward_only(tmp_path: Path) -> None:
+    path, memory = tmp_path / "registry.json", tmp_path / "state" / "floor.json"
+    write(path, 3, Node(1))
+    enrolment = Enrolment(path, create=True, key=KEY.public.raw.hex(), memory=memory)
+    for version, signer, reason in (
+        (4, None, "registry-unsigned"),
+        (4, OTHER, "registry-wrong-key"),
+        (2, KEY, "registry-rollback"),
+        (3, KEY, "registry-conflict"),
+    ):
+        write(path, version, Node(1), Node(2), signer=signer)
+        assert enrolment.changed() is None
+        assert enrolment.refused[reason] == 1
+        assert enrolment.problem is not None
+        assert len(enrolment.registry.devices) == 1
+    write(path, 4, Node(1), Node(2))
+    changed = enrolment.changed()
+    assert changed is not None
+    assert (len(changed.devices), enrolment.problem) == (2, None)
+    # And after a restart.
+    write(path, 3, Node(1))
+    with pytest.raises(GatewayError, match="was accepted before"):
+        Enrolment(path, create=True, key=KEY.public.raw.hex(), memory=memory)
+    write(path, 5, Node(1))
+    with pytest.raises(GatewayError, match="is told no public key now"):
+        Enrolment(path, create=True, memory=memory)
+
+
+def test_no_empty_registry_is_made_where_a_signature_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match="there is no registry"):
+        Enrolment(tmp_path / "registry.json", create=True, key=KEY.public.raw.hex())
+    assert not (tmp_path / "registry.json").exists()
+
+
+def test_a_gateway_that_is_told_no_key_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "registry.json", 1, Node(1))
+    Enrolment(tmp_path / "registry.json", create=False)
+    assert "no public key was given" in caplog.text
