@@ -51,6 +51,9 @@ class Silence:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
 
+    def legs(self) -> tuple[()]:
+        return ()
+
     async def receive(self) -> Received:
         await asyncio.Event().wait()
         raise AssertionError
