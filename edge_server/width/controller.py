@@ -3,23 +3,29 @@
 Per device and model, in constant time and memory:
 
 - *Seconds per byte.* A message that took s seconds with its custody ack, over the bytes of channel time that
-  both take, gives ln x; an exponential mean x̂ of it is the forecast. A message that never arrived counts as
-  one that took longer than the forecast.
+  both take, gives ln x; an exponential mean x̂ of it is the forecast. A message that never arrived moves it
+  up.
 - *P(on time).* Width w has the margin z = ln(time left / (x̂ · bytes of message, custody ack and answer)),
   where head time, the way to the server and the server's queue are taken off the time left. P is the share
-  of this device's own forecast errors ln x - ln x̂ that were below z, older ones weighing less: its jitter,
-  loss and changes, whatever their distribution. One error says something about every width (no width must be
-  tried to learn about it), and a wider one is never thought more punctual than a narrower one.
+  of this device's own forecast errors ln x - ln x̂ that were below z, older ones weighing less: its jitter
+  and changes, whatever their distribution; times the chance that none of the width's frames is lost. One
+  error says something about every width (no width must be tried to learn about it), and a wider one is never
+  thought more punctual than a narrower one.
+- *Loss by the frame.* A message of three frames is lost about three times as often as one of one. One share
+  of lost frames is learned from messages of every width.
 - *Shrinkage and hedge.* P is mixed with the slow mean of the same counterfactuals per width, which alone
-  would follow the best fixed width. And where a fixed width did better than the rule's own choices over the
-  last hundred or so messages, that one is used until the rule has caught up.
+  would follow the best fixed width; they start from the first forecast. And where a fixed width did better
+  than the rule's own choices over the last hundred or so messages, that one is used until the rule has
+  caught up.
 - *Switches cost.* A token bucket lets through less than one switch in ten messages on average, and the gain a
   switch must promise grows as the bucket empties (hysteresis).
 - *Constraints.* A floor (where nothing is likely to be on time, the cheapest), a duty cycle, a low battery, a
   required on-time share, and no step up while samples wait on the device.
-- *A look upwards.* A fixed cost per message makes narrow messages look slow per byte. What a width's
-  messages take against the forecast is learned per width, and now and then the next better width is used
-  once, where it needs less than twice the speed; each look that fails doubles the wait for the next.
+- *A look upwards.* A fixed cost per message makes narrow messages look slow per byte. So now and then the
+  next better width is used once, where it needs less than twice the speed; what it takes against the forecast
+  is learned per width. Only from these looks, whose moments the link does not choose: a width that is used
+  when the link is good looks fast, and one that is used all the time looks like the link itself. Each look
+  that fails doubles the wait for the next.
 - *Silence.* After `horizon` seconds x̂ is forgotten, the counts are not.
 """
 
@@ -38,13 +44,15 @@ from edge_server.width.types import ANSWER_AIR, CUSTODY_AIR, Choice, Sample, Wid
 
 _SLOWER_WHEN_LOST = 0.5
 _SATURATED = 255
+_START = 20
 _HEAVY = 1e6
 _TOKENS = 6.0
 _TOKENS_PER_MESSAGE = 0.09
 _MOST_PATIENCE = 4096
 _WITHIN_REACH = -0.7  # ln: needs twice the forecast speed
-_BIAS_RATE = 0.03
+_BIAS_RATE = 0.25
 _BIAS_MOST = 0.7
+_LOSS_MOST = 0.9
 
 _SENTENCES = {
     Reason.UNKNOWN: "nothing measured yet: keep the device's width",
@@ -69,7 +77,8 @@ class ChanceConstrained:
             between the best and the worst width; as much again for each token spent.
         shrinkage: weight of the slow means in P(on time), 0..1.
         hedge: by how much a fixed width must have done better than the rule to be followed.
-        memory: messages that the slow means look back on; `errors`: that the forecast's errors do.
+        memory: messages that the slow means look back on; `errors`: that the forecast's errors and the
+            share of lost frames do.
         floor: P(on time) of the best width at and below which the cheapest is chosen.
         min_on_time: on-time share wanted; widths below it pay for what they lack, accuracy or not.
         duty_cycle: share of the time a device may send, 0..1; 1: all of it.
@@ -85,7 +94,7 @@ class ChanceConstrained:
         *,
         smoothing: float = 0.6,
         margin: float = 0.15,
-        shrinkage: float = 0.3,
+        shrinkage: float = 0.15,
         hedge: float = 0.01,
         memory: int = 200,
         errors: int = 500,
@@ -103,7 +112,8 @@ class ChanceConstrained:
         self._shrinkage = shrinkage
         self._hedge = hedge
         self._slow = 1.0 / memory
-        self._growth = 1 / (1 - 1.0 / errors)
+        self._keep = 1 - 1.0 / errors
+        self._growth = 1 / self._keep
         self._floor = floor
         self._min_on_time = min_on_time
         self._duty_cycle = duty_cycle
@@ -140,7 +150,7 @@ class ChanceConstrained:
             measured = log(max(seconds, 1e-4) / (air(frames, coded) + CUSTODY_AIR))
             if 0 <= index < n and known:
                 measured = self._unbias(state, index, measured)
-        self._count(state, measured, lost, waited)
+        self._count(state, measured, frames, lost, waited)
         state.x = state.x + self._smoothing * (measured - state.x) if known else measured
         if state.probing >= 0 and index == state.probing:
             limit = plan.limit[index]
@@ -196,45 +206,62 @@ class ChanceConstrained:
         plan = self._plans.get(id(options))
         if plan is None or plan.options is not options:
             plan = self._plans[id(options)] = Plan.of(options, self.deadline, self._server_seconds)
-        state = self._devices[device] = DeviceState.of(plan, 0.6)
+        state = self._devices[device] = DeviceState.of(plan)
         state.tokens = _TOKENS
-        state.own = 0.6 * max(plan.accuracy)
         state.patience = state.probe = self._patience
         return state
 
     @staticmethod
     def _unbias(state: DeviceState, index: int, measured: float) -> float:
-        """ln x without what is usual for this width against the others; learns that."""
-        place = BINS + len(state.plan.options) + index
-        if index != state.plan.cheapest:
-            bias = state.memory[place]
-            error = measured - state.x - bias
-            if abs(error) < _BIAS_MOST:
-                state.memory[place] = min(max(bias + _BIAS_RATE * error, -_BIAS_MOST), _BIAS_MOST)
-            measured -= bias
-        return measured
+        """ln x without what is usual for this width against the others; a look upwards tells that."""
+        plan, memory = state.plan, state.memory
+        first = BINS + len(plan.options)
+        if index == state.probing:
+            bias = memory[first + index]
+            bias += _BIAS_RATE * min(max(measured - state.x - bias, -1.0), 1.0)
+            limit = plan.limit[index]
+            if limit is not None:
+                # Never sooner through than a smaller message.
+                for w, other in enumerate(plan.limit):
+                    if other is not None and other > limit:
+                        bias = max(bias, limit - other + memory[first + w])
+            memory[first + index] = min(max(bias, -_BIAS_MOST), _BIAS_MOST)
+        return measured - memory[first + index]
 
-    def _count(self, state: DeviceState, measured: float, lost: bool, waited: float) -> None:
-        """What this message says: the forecast's error, and about every width whether it would have been on
-        time, for the slow means and for our own record.
+    def _count(self, state: DeviceState, measured: float, frames: float, lost: bool, waited: float) -> None:
+        """What this message says: the forecast's error, the loss, and about every width whether it would have
+        been on time, for the slow means and for our own record.
+
+        Of a lost message it is taken that one of its frames was lost, and what was under way as forecast.
         """
-        plan, memory, slow = state.plan, state.memory, self._slow
+        plan, memory = state.plan, state.memory
+        slow = max(self._slow, 1.0 / (state.samples + _START))
         n = len(plan.options)
+        state.frames = state.frames * self._keep + frames
+        state.lost = state.lost * self._keep + lost
+        arrives = 1.0 - min(state.lost / state.frames, _LOSS_MOST)
         if state.x == state.x:
-            b = BINS - 1 if lost else int((measured - state.x - BIN_LOW) / BIN_STEP)
-            memory[min(max(b, 0), BINS - 1)] += state.weight
-            state.weight *= self._growth
-            if state.weight > _HEAVY:
-                for b in range(BINS):
-                    memory[b] /= state.weight
-                state.weight = 1.0
+            if lost:
+                measured = state.x
+            else:
+                b = int((measured - state.x - BIN_LOW) / BIN_STEP)
+                memory[min(max(b, 0), BINS - 1)] += state.weight
+                state.weight *= self._growth
+                if state.weight > _HEAVY:
+                    for b in range(BINS):
+                        memory[b] /= state.weight
+                    state.weight = 1.0
         place = BINS
         for w in range(n):
             limit = plan.limit[w]
             if waited and limit is not None:
                 left = plan.left[w] - waited
                 limit = log(left / plan.air[w]) if left > 0 else None
-            ok = not lost and limit is not None and measured + memory[place + n] <= limit
+            ok = 0.0
+            if limit is not None and measured + memory[place + n] <= limit:
+                more = plan.frames[w] - frames
+                # Of a lost message, the chance that a shorter one had not the frame that was lost.
+                ok = max(-more, 0.0) / frames if lost else arrives ** max(more, 0.0)
             memory[place] += slow * (ok - memory[place])
             if w == state.pick:
                 state.own += slow * (plan.accuracy[w] * ok - state.own)
@@ -246,6 +273,8 @@ class ChanceConstrained:
         n = len(plan.options)
         share, wanted = self._shrinkage, self._min_on_time
         total = sum(memory[:BINS])
+        arrives = 1.0 - min(state.lost / state.frames, _LOSS_MOST)
+        first = state.own < 0
         on_time, value = [], []
         place = BINS
         for w in range(n):
@@ -260,7 +289,9 @@ class ChanceConstrained:
                 if at > 0:
                     b = min(int(at), BINS - 1)
                     inside = at - b if b < BINS - 1 else 0.0
-                    p = (sum(memory[:b]) + inside * memory[b]) / total
+                    p = (sum(memory[:b]) + inside * memory[b]) / total * arrives ** plan.frames[w]
+            if first:
+                memory[place] = p
             p += share * (memory[place] - p)
             on_time.append(p)
             v = plan.accuracy[w] * p
@@ -268,6 +299,8 @@ class ChanceConstrained:
                 v -= wanted - p
             value.append(v)
             place += 1
+        if first:
+            state.own = max(0.0, *(a * p for a, p in zip(plan.accuracy, on_time, strict=True)))
         return on_time, value
 
     def _decide(
@@ -301,13 +334,14 @@ class ChanceConstrained:
         return index, reason
 
     def _hedged(self, state: DeviceState, pick: int) -> int:
-        """`pick`, or the width that, kept, would have done better than the rule lately."""
+        """`pick`, or the width that, kept, would have done better than the rule lately, often enough on time."""
         memory, accuracy = state.memory, state.plan.accuracy
         kept, most = pick, 0.0
         place = BINS
         for w, a in enumerate(accuracy):
-            u = a * memory[place + w]
-            if u > most:
+            p = memory[place + w]
+            u = a * p
+            if u > most and p >= self._min_on_time:
                 kept, most = w, u
         if state.hedging:
             state.hedging = most > state.own

@@ -16,12 +16,12 @@ from edge_server.width.types import ANSWER_AIR, CUSTODY_AIR, WidthOption, air
 HISTORY = 8
 
 #: The forecast's errors, ln(measured / forecast), are counted in bins of `BIN_STEP` from `BIN_LOW`; the last
-#: bin has all larger ones, lost messages among them.
+#: bin has all larger ones.
 BINS, BIN_LOW, BIN_STEP = 32, -1.5, 0.1
 #: What a device is believed to be before anything is measured: its errors are normal with this deviation, and
-#: this share of messages is lost.
-
-_PRIOR_SIGMA, _PRIOR_WEIGHT, _PRIOR_LOST = 0.35, 20.0, 0.03
+#: of this many frames so many spoilt their message.
+_PRIOR_SIGMA, _PRIOR_WEIGHT = 0.35, 20.0
+_PRIOR_FRAMES, _PRIOR_LOST = 100.0, 0.25
 
 _HEAD = Struct("<dBBB")
 
@@ -45,8 +45,8 @@ class Plan:
 
     Attributes:
         options: the widths.
-        accuracy, air, left: per width: top-1; bytes of channel time of message, custody ack and answer;
-            seconds that head and server leave them.
+        accuracy, frames, air, left: per width: top-1; mean frames; bytes of channel time of message, custody
+            ack and answer; seconds that head and server leave them.
         limit: per width: ln of the seconds per byte at which the time left is just used up; None: no time
             is left at all.
         cheapest: index of the least air.
@@ -56,6 +56,7 @@ class Plan:
 
     options: Sequence[WidthOption]
     accuracy: tuple[float, ...]
+    frames: tuple[float, ...]
     air: tuple[float, ...]
     left: tuple[float, ...]
     limit: tuple[float | None, ...]
@@ -75,6 +76,7 @@ class Plan:
         return cls(
             options,
             tuple(o.accuracy for o in options),
+            tuple(o.frames for o in options),
             bytes_,
             left,
             tuple(log(t / b) if t > 0 else None for t, b in zip(left, bytes_, strict=True)),
@@ -87,10 +89,7 @@ class Plan:
 def _prior() -> array[float]:
     edges = [BIN_LOW + BIN_STEP * i for i in range(BINS)]
     below = [0.0, *((1 + erf(z / _PRIOR_SIGMA / sqrt(2))) / 2 for z in edges[1:]), 1.0]
-    kept = _PRIOR_WEIGHT * (1 - _PRIOR_LOST)
-    counts = [kept * (high - low) for low, high in pairwise(below)]
-    counts[-1] += _PRIOR_WEIGHT * _PRIOR_LOST
-    return array("f", counts)
+    return array("f", [_PRIOR_WEIGHT * (high - low) for low, high in pairwise(below)])
 
 
 _PRIOR = _prior()
@@ -110,7 +109,9 @@ class DeviceState:
         samples: messages measured, saturating.
         tokens: switches that may be spent.
         pick: the width the adaptive rule stands at; -1 before the first choice.
-        own: slow mean of accuracy · on time of `pick`; `hedging` whether a fixed width is followed instead.
+        own: slow mean of accuracy · on time of `pick`, -1 before the first forecast; `hedging` whether a
+            fixed width is followed instead.
+        frames, lost: discounted counts of frames, and of messages that never arrived or were sent again.
         battery: as last reported.
         probe: messages until the next look upwards; `patience` what it starts from; `probing` the width
             being looked at, or -1.
@@ -123,7 +124,9 @@ class DeviceState:
     x: float = float("nan")
     at: float = 0.0
     interval: float = 0.0
-    own: float = 0.0
+    own: float = -1.0
+    frames: float = _PRIOR_FRAMES
+    lost: float = _PRIOR_LOST
     tokens: float = 0.0
     samples: int = 0
     pick: int = -1
@@ -136,12 +139,12 @@ class DeviceState:
     newest: int = field(default=-1)
 
     @classmethod
-    def of(cls, plan: Plan, slow: float) -> DeviceState:
-        """A device of which nothing is known; `slow`: on-time share to start the slow means from."""
+    def of(cls, plan: Plan) -> DeviceState:
+        """A device of which nothing is known."""
         w = len(plan.options)
         return cls(
             plan,
-            _PRIOR + array("f", [slow] * w + [0.0] * w),
+            _PRIOR + array("f", [0.0] * (2 * w)),
             bytearray(HISTORY * (_HEAD.size + w)),
         )
 
