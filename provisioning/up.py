@@ -22,7 +22,7 @@ from firmware import config
 from firmware.counter import slot
 from firmware.errors import SettingsError
 from models.bundle import Bundle
-from provisioning import access, entries, eui64, flashing, payload
+from provisioning import access, entries, eui64, flashing, payload, tls_files
 from provisioning.board import Board, BoardInfo, Installed, key_check, veiled
 from provisioning.errors import BoardError, ProvisionError
 from provisioning.identity import (
@@ -327,10 +327,13 @@ class Up:
         own = {f"/{name}": data for name, data in device_files(self.request.bundle, settings, images).items()}
         other = _IDENTITY if settings["source"]["type"] == "file" else (*_IDENTITY, f"/{CAMERA_FILE}")
         wanted = {**code.files, **{path: data for path, data in own.items() if path not in other}}
-        held = self._board.look(payload.FOLDER, sorted(wanted), _COUNTERS)
+        tls = tls_files.NAMES if settings["link"].get("tls") else ()
+        held = self._board.look(payload.FOLDER, [*sorted(wanted), *tls], _COUNTERS)
         digests = replace(code, files=wanted).digests()
         missing = tuple(path for path, digest in digests.items() if held.files.get(path) != digest)
         trouble = self._identity_trouble(held, settings, device)
+        if not trouble and not all(name in held.files for name in tls):
+            trouble = "its certificate is not on it"
         return (
             _Target(
                 profile=profile,
@@ -341,7 +344,7 @@ class Up:
                 missing=missing,
                 room=sum(-(-len(wanted[path]) // _BLOCK) for path in missing if path not in held.files)
                 * _BLOCK,
-                stale=tuple(path for path in held.files if path not in wanted),
+                stale=tuple(path for path in held.files if path not in wanted and path not in tls),
                 trouble=trouble,
                 epoch=settings["epoch"] if trouble else held.epoch,
             ),
@@ -459,7 +462,13 @@ class Up:
         self._begin("enrol")
         with open_site(self._site, create=True) as site:
             site.enrol(settings, self.request.name or _name_of(site, target.eui))
-        self._end("enrol", "done", f"{target.eui.hex()}, epoch {target.epoch}")
+            certificate = tls_files.issue(site, target.eui) if settings["link"].get("tls") else {}
+        if certificate:
+            self._copy(certificate)
+            self._verify(replace(target.code, files=certificate))
+        self._end(
+            "enrol", "done", f"{target.eui.hex()}, epoch {target.epoch}" + ", certificate" * bool(certificate)
+        )
 
     def _copy(self, files: Mapping[str, bytes]) -> None:
         if files:

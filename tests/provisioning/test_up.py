@@ -8,6 +8,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from models.bundle import Bundle
@@ -272,18 +275,29 @@ def test_the_site_chooses_link_and_source_among_what_the_board_has(request_of, t
 
     with emulate(C3, tmp_path / "board.img", size_kib=512) as board:
         port = str(board.port)
-        mqtt = of(link={"type": "mqtt"}, source={"type": "adc", "pins": [1], "rate_hz": 100})
-        planned = Up(port, mqtt, lambda _: None).run()
+        dry = of(link={"type": "mqtt", "tls": True}, source={"type": "adc", "pins": [1], "rate_hz": 100})
+        planned = Up(port, dry, lambda _: None).run()
         assert "/camera.bin" not in [file["path"] for file in planned["copy"]]
-        Up(port, replace(mqtt, dry_run=False), lambda _: None).run()
-        settings = json.loads(files_on(tmp_path / "board.img")["/device.json"])
-        assert settings["link"] == {"type": "mqtt", "host": "127.0.0.1", "password": "hush hush"}
+        mqtt = replace(dry, dry_run=False)
+        report = Up(port, mqtt, lambda _: None).run()
+        files = files_on(tmp_path / "board.img")
+        settings = json.loads(files["/device.json"])
+        assert settings["link"] == {"type": "mqtt", "tls": True, "host": "127.0.0.1", "password": "hush hush"}
         assert settings["source"] == {"type": "adc", "pins": [1], "rate_hz": 100}
-        assert not Up(port, mqtt, lambda _: None).run()["would_change"]
+        certificate = x509.load_der_x509_certificate(files["/device.crt"])
+        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(files["/ca.der"]))
+        assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == report["eui64"]
+        key = serialization.load_der_private_key(files["/device.key"], None)
+        assert key.public_key() == certificate.public_key()
+        assert not Up(port, dry, lambda _: None).run()["would_change"]
+        Board(port).clear("/nothing", [], ["/device.key"])
+        lost = Up(port, dry, lambda _: None).run()
+        assert (lost["would_change"], lost["epoch"]) == (True, 1)  # a lost key is replaced with its identity
+        Board(port).copy({"/device.key": files["/device.key"]}, lambda _: None)
         monkeypatch.setenv("SLIMWIRE_MQTT_PASSWORD", "another")
-        again = Up(port, mqtt, lambda _: None).run()
+        again = Up(port, dry, lambda _: None).run()
         assert again["would_change"]
-        assert "hush" not in json.dumps([planned, again])
+        assert "hush" not in json.dumps([planned, report, again])
         for device, said in (
             ({"link": {"type": "lora"}}, "has no link 'lora'"),
             ({"source": {"type": "camera"}}, "has no source 'camera'"),
