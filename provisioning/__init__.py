@@ -14,7 +14,8 @@
 - `up`: from a bare port to a verified fleet entry; `site_file` and `profiles`: the site and the kinds of
   board, as data; `entries` and `overview`: the fleet; `many`: several boards at once;
 - `board`: one MicroPython board through mpremote; `access`: serial ports; `payload`: the files it gets;
-  `images` and `flashing`: MicroPython itself; `tls_files`: a board's certificate; `watch`: what the gateway says; `doctor`: what is wrong;
+  `tls_files`: its certificate; `images` and `flashing`: MicroPython itself; `watch`: what the gateway says;
+  `doctor`: what is wrong;
 - `emulated`: a board that is a pseudo-terminal, a littlefs image and a real MicroPython; `cli`: `slimwire
   provision`, with `boards_cli`, `fleet_cli` and `linux`.
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioning import profiles, site_file
+from provisioning import fleet, profiles, secret, site_file, up
 from provisioning.emulated import machine_name
 from provisioning.errors import ProvisionError
 from provisioning.payload import _ARCHITECTURES
@@ -114,6 +114,24 @@ def test_a_site_that_is_not_there_is_refused_with_how_to_make_it(tmp_path, monke
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     with pytest.raises(ProvisionError, match=r"no site 'lab'[\s\S]*slimwire provision site lab --host"):
         SiteFile.load("lab")
+
+
+def test_a_site_with_a_vault_is_opened_by_what_its_file_names(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("SLIMWIRE_VAULT_PASSPHRASE", raising=False)
+    monkeypatch.delenv("SLIMWIRE_VAULT_KEY_FILE", raising=False)
+    key = tmp_path / "vault.key"
+    key.write_bytes(bytes(range(32)))
+    key.chmod(0o600)
+    path = tmp_path / "lab.toml"
+    path.write_text("format = 1\n")
+    fleet.make_vault(tmp_path / "lab", secret.key_file(key), name="lab")
+    with pytest.raises(ProvisionError, match="needs its passphrase"):
+        up.open_site(SiteFile.load(str(path)), create=False)
+    path.write_text('format = 1\n[vault]\nkey_file = "vault.key"\n')
+    site = SiteFile.load(str(path))
+    with up.open_site(site, create=False) as opened:
+        assert opened.vault is not None
+        assert opened.gateway.site == "lab"
 
 
 def test_the_wi_fi_key_comes_from_environment_file_or_person_in_this_order(tmp_path, monkeypatch) -> None:
