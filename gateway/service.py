@@ -104,8 +104,11 @@ class Service:
         store = store or Store()
         for (device, epoch), flat in store.used().items():
             self.receiver.restore_used(device, epoch, flat)
-        kept_trust.restore(trust, store.trust(), self.started, store.clock())
+        kept = store.trust()
+        kept_trust.restore(trust, kept, self.started, store.clock())
         self.outbox = Outbox(store, OutboxLimits(bytes=box.bytes, age=box.age), self.counters)
+        self._enrolled = self._not_revoked()
+        self.outbox.forget({row.device for row in kept} - self._enrolled)
         self.uplink = Uplink(
             [HttpBus(url, up.timeout, transport=transport) for url in settings.edge_servers()],
             UplinkLimits(batch=up.batch, age=up.age, queue=up.queue),
@@ -345,7 +348,13 @@ class Service:
             self.enrolment.refuse("registry-too-large", error)
             return
         self._pans = {device: pan for device, pan in self._pans.items() if device in registry.devices}
+        # Who is enrolled anew, or revoked and taken back, starts as a newcomer, also after a restart.
+        before, self._enrolled = self._enrolled, self._not_revoked()
+        self.outbox.forget(before - self._enrolled)
         _log.info("registry %s read again: %d devices", self.enrolment.path, len(registry.devices))
+
+    def _not_revoked(self) -> set[bytes]:
+        return {eui for eui, device in self.enrolment.registry.devices.items() if not device.revoked}
 
     def _summarise(self, before: dict[str, int]) -> dict[str, int]:
         current = self.rejected()

@@ -165,6 +165,14 @@ class Outbox:
             self._work.trust.update((row.device, row) for row in trust)
             self._wake.notify()
 
+    def forget(self, devices: Iterable[bytes]) -> None:
+        """Keep nothing of what is thought of these: they are not enrolled any more."""
+        with self._wake:
+            for device in devices:
+                self._work.forget.append(device)
+                self._work.trust.pop(device, None)
+            self._wake.notify()
+
     def keep(self, trust: Iterable[TrustRow]) -> None:
         """Keep what is thought of devices."""
         self.take((), trust)
@@ -258,7 +266,10 @@ class Outbox:
     def _put_back(self, work: Work) -> None:
         """What could not leave leaves with the next transaction."""
         self._work.taken[:0] = work.taken
-        self._work.trust = work.trust | self._work.trust
+        gone = set(self._work.forget)
+        kept = {device: row for device, row in work.trust.items() if device not in gone}
+        self._work.trust = kept | self._work.trust
+        self._work.forget[:0] = [device for device in work.forget if device not in self._work.trust]
 
     # In the event loop, after each transaction.
 

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,16 +58,18 @@ class Work:
         offered: messages that ask for custody, in order.
         taken: ids of messages that the edge server took.
         trust: rows to keep, by device.
+        forget: devices whose trust is not kept any more, unless `trust` has a new row of them.
         expire: messages that came before this reading of the outbox's clock leave; None: none does.
     """
 
     offered: list[Offered] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
     trust: dict[bytes, TrustRow] = field(default_factory=dict)
+    forget: list[bytes] = field(default_factory=list)
     expire: float | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.offered or self.taken or self.trust or self.expire is not None)
+        return bool(self.offered or self.taken or self.trust or self.forget or self.expire is not None)
 
 
 class Done(NamedTuple):
@@ -75,7 +77,7 @@ class Done(NamedTuple):
 
     Attributes:
         committed: for each offered message its row if it is in custody now, else the status to tell instead.
-        kept: whether `taken` and `trust` are done; if not, they are to be done again.
+        kept: whether `taken`, `trust` and `forget` are done; if not, they are to be done again.
         gone: messages that left because they were too old.
         problem: why something was not done; "" if all was.
     """
@@ -184,7 +186,7 @@ class Store:
         if not work.offered:
             return Done(refused, False, [], problem)
         try:
-            done = self._commit(Work([], work.taken, work.trust, work.expire))
+            done = self._commit(replace(work, offered=[]))
         except sqlite3.Error as error:
             if not surroundings(error):
                 raise
@@ -215,6 +217,8 @@ class Store:
                 self._insert("used", [rows.used_row(*key, own.to_list()) for key, own in marked.items()])
             for some in _parts(work.taken, _VARIABLES):
                 db.execute(f"DELETE FROM messages WHERE id IN ({','.join('?' * len(some))})", some)
+            for lost in _parts(work.forget, _VARIABLES):
+                db.execute(f"DELETE FROM trust WHERE device IN ({','.join('?' * len(lost))})", lost)
             if work.trust:
                 self._insert("trust", list(map(rows.trust_row, work.trust.values())))
             gone = self._expire(work.expire)

@@ -321,6 +321,43 @@ async def test_evidence_without_a_message_is_kept_too(tmp_path: Path) -> None:
         await task
 
 
+async def test_who_was_revoked_and_is_taken_back_starts_as_a_newcomer_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    def service() -> Service:
+        enrolment = Enrolment(tmp_path / "registry.json", create=False)
+        return Service(
+            load(edge="http://127.0.0.1:9"),
+            KeyedChain(),
+            PredictiveTrust(),
+            Silence(),
+            enrolment,
+            store=Store(tmp_path),
+        )
+
+    async def run(one: Service, commits: int) -> None:
+        running = asyncio.create_task(one.run())
+        async with asyncio.timeout(PATIENCE):
+            while one.outbox.commits < commits:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    save_registry(tmp_path / "registry.json", A, B)
+    first = service()
+    for node in (A, B):
+        first.trust.observe(node.eui, False, time.monotonic(), Cause.SEAL)
+        first.receiver.observed.add(node.eui)
+    await run(first, 1)
+    registry(A, revoked=(B,)).save(tmp_path / "registry.json")
+    await run(service(), 1)
+    save_registry(tmp_path / "registry.json", A, B)
+    last = service()
+    assert last.trust.history(A.eui)
+    assert not last.trust.history(B.eui)
+    last.outbox._store.close()
+
+
 # Real processes.
 
 
