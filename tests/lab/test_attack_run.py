@@ -82,6 +82,17 @@ def test_forged_hints_reach_both_ends_of_datagrams_that_recover(monkeypatch):
     assert row["rejected"]["recovery-abort"] > 0
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_devices_that_recover_do_not_fill_the_channel_themselves(seed):
+    """Waits of one length did: 30 devices that need a fifth of the airtime took all of it."""
+    plan = Plan(devices=30, seconds=25.0, seed=seed)
+    recording = live.simulate(plan, ATTACKS["whitewashing"], attacked=False)
+    sent = sum(map(len, recording.messages.values()))
+    assert sent > 200
+    assert recording.airtime_legit < 0.45
+    assert recording.frames < 8 * sent
+
+
 def test_rows_that_send_again_are_not_compared_with_those_that_do_not():
     result = run.run(SHORT, ["replay-old"], ["none-riot", "slimwire", "slimwire-recovery"])
     assert [comparison.against for comparison in result.comparisons()] == ["none-riot"]
