@@ -41,6 +41,7 @@ def run(
     policy: Annotated[str | None, typer.Option(help="slimwire, or fixed-<width> [slimwire].")] = None,
     deadline_ms: Annotated[int | None, typer.Option(help="Answers later than this are late [300].")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log one JSON object a line.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log each answer, too.")] = False,
 ) -> None:
     """Serve bundles: answer devices' latents (POST /v1/ingest) and images (POST /v1/classify)."""
     import asyncio  # noqa: PLC0415  (these load only when the server runs)
@@ -52,7 +53,7 @@ def run(
     from edge_server.server import EdgeServer  # noqa: PLC0415
     from edge_server.settings import load  # noqa: PLC0415
 
-    log.configure(json_lines=json_logs)
+    log.configure(json_lines=json_logs, level="DEBUG" if debug else "INFO")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = load(
         config,

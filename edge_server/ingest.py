@@ -24,6 +24,7 @@ from models.evaluate import frames
 from security import seal
 from security.errors import SealError
 from security.keys import EdgeKeys
+from slimwire import tracing
 from wire import latent, rans
 from wire.batch import AnswerItem, IngestItem, Verdict
 from wire.errors import WireError
@@ -117,6 +118,11 @@ class Ingest:
             same = results[origin]
             assert same is not None
             results[place] = same if same.verdict == Verdict.BUSY else same._replace(verdict=Verdict.ALREADY)
+        for one in opened:
+            told = results[one.place]
+            if told is not None:
+                said = Verdict(told.verdict).name.lower()
+                tracing.step(f"edge: {said}", one.item.device, one.epoch, one.item.counter)
         done = [result for result in results if result is not None]
         self.verdicts.update(Verdict(result.verdict).name.lower() for result in done)
         return done

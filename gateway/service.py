@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from gateway import kept_trust, tracing
+from gateway import kept_trust
 from gateway.admission import Limits
 from gateway.bus.http import HttpBus
 from gateway.downlink import Ack, Downlink, DownlinkLimits, Reply
@@ -28,6 +28,7 @@ from gateway.uplink import Uplink, UplinkLimits
 from security.chain import ChainVerifier
 from security.keys import GatewayKeys
 from security.trust import Cause, Standing, TrustEngine
+from slimwire import tracing
 from wire.batch import AnswerItem, Verdict
 from wire.reply import CustodyStatus
 

@@ -122,7 +122,7 @@ def test_a_wifi_device_gets_custody_while_the_edge_server_is_away(gateway: Gatew
     assert 'slimwire_gateway_dropped_total{reason="bad-mac"} 0.0' in metrics
     assert 'slimwire_gateway_trust_bucket{le="1.0"} 1.0' in metrics
     assert gateway.end() == 0
-    steps = [line for line in gateway.lines() if line["logger"] == "gateway.trace"]
+    steps = [line for line in gateway.lines() if line["logger"] == "slimwire.trace"]
     assert [line["message"] for line in steps] == ["accepted", "committed"]
     assert {(line["device"], line["counter"], len(line["trace"])) for line in steps} == {
         (NODE.eui.hex(), 1, 16)

@@ -7,7 +7,7 @@ device logs about one message find each other with nothing more on the air.
 import logging
 from hashlib import sha256
 
-_log = logging.getLogger("gateway.trace")
+_log = logging.getLogger("slimwire.trace")
 
 
 def trace_id(device: bytes, epoch: int, counter: int) -> str:
