@@ -334,7 +334,7 @@ class ChanceConstrained:
         return index, reason
 
     def _hedged(self, state: DeviceState, pick: int) -> int:
-        """`pick`, or the width that, kept, would have done better than the rule lately, often enough on time."""
+        """`pick`, or the width that, kept, would have done better lately, and often enough on time."""
         memory, accuracy = state.memory, state.plan.accuracy
         kept, most = pick, 0.0
         place = BINS
