@@ -53,7 +53,7 @@ class UplinkLimits:
     queue: int = 4096
     #: Pause after the first failure; doubled at each further one up to `longest_pause`.
     pause: float = 0.2
-    longest_pause: float = 10.0
+    longest_pause: float = 5.0
     #: A message that the edge server refuses by itself is left alone for this long.
     aside: float = 60.0
 
