@@ -140,12 +140,15 @@ class Agent:
         for attempt in range((self._retries if self._receiver.trust > 63 else min(self._retries, 1)) + 1):
             self._used = attempt
             self.log("sent", sent + str(attempt))
-            recovery, gap = self._receiver.recovery, self._link.gap_ms
-            if not recovery or not await recovery.send(message, self._frame, self._put, gap, attempt):
+            recovery = self._receiver.recovery
+            if not recovery or not await recovery.send(message, self._frame, self._link, attempt):
                 for i in range(message.frames):
                     if i:
-                        await asyncio.sleep(gap / 1000)
-                    await self._put(self._frame[: message.frame(i, self._frame)])
+                        await asyncio.sleep(self._link.gap_ms / 1000)
+                    try:
+                        await self._link.send(self._frame[: message.frame(i, self._frame)])
+                    except OSError:
+                        self._link_errors += 1  # the frame is lost, as on the air; a retry repeats it
             # Longer after each attempt, and not equally long on two devices that collided.
             wait = self._deadline * min(1 << attempt, _BACKOFF_MAX)
             if attempt:
@@ -162,12 +165,6 @@ class Agent:
             if self._receiver.trial > 0:
                 self._turn(-1)
 
-    async def _put(self, frame):
-        try:
-            await self._link.send(frame)
-        except OSError:
-            self._link_errors += 1  # the frame is lost, as on the air; a retry repeats it
-
     def _took(self):
         elapsed = ticks_diff(ticks_ms(), self._started)
         if not self._custody:
@@ -179,13 +176,10 @@ class Agent:
         pause = _PAUSE_MS
         while True:
             try:
-                accepted = receiver.accepted
                 event = receiver.on_frame(await self._link.recv())
                 pause = _PAUSE_MS
                 if receiver.recovery and receiver.recovery.receives:
-                    ack = receiver.recovery.ack(self._message, receiver, receiver.accepted != accepted)
-                    if ack:
-                        await self._put(ack)
+                    await receiver.recovery.reply(self._link, self._message, receiver)
                 if event == ANSWER:
                     self._on_answer()
                 elif event:

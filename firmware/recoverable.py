@@ -24,7 +24,7 @@ class Recoverable(Recovery):
     def __init__(self, always, wait_ms):
         super().__init__(always, wait_ms)
         self._ask = 0  # the last recoverable fragment wants an RFRAG-ACK
-        self._counter = self._spare = 0
+        self._counter = self._spare = self._accepted = 0
 
     def fields(self, frame, receiver, reason):
         """What `lowpan.parse` gives, for a frame that it refused for this reason; else why it is refused."""
@@ -56,8 +56,16 @@ class Recoverable(Recovery):
             return "bad-size"
         return offset, counter & 0xFFFF, 0, piece[_HEADERS:]
 
-    def ack(self, message, receiver, genuine):
-        """The frame of the RFRAG-ACK that the last one asked for, or None; genuine: that one was accepted."""
+    async def reply(self, link, message, receiver):
+        """Send the RFRAG-ACK that the last frame asked for, if it gets one."""
+        ack = self.ack(message, receiver)
+        if ack:
+            await link.send(ack)
+
+    def ack(self, message, receiver):
+        """The frame of that RFRAG-ACK, or None."""
+        genuine = self._accepted != receiver.accepted
+        self._accepted = receiver.accepted
         ask, self._ask = self._ask, 0
         if not ask:
             return None

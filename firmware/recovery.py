@@ -40,10 +40,10 @@ class Recovery:
         self._tag = -1  # of the message under way, 8 bits
         self._every = self._said = self._null = self._nonsense = 0  # of that message
 
-    async def send(self, message, out, put, gap_ms, attempt):
+    async def send(self, message, out, link, attempt):
         """Whether the message was sent with recovery; False: send it by RFC 4944.
 
-        out: where to make a frame; put: sends one; attempt: 0 the first time. The first retry asks what is
+        out: where to make a frame; attempt: 0 the first time. The first retry asks what is
         there; a further one trusts no hint.
         """
         n = message.frames
@@ -78,8 +78,11 @@ class Recovery:
                 out[_AT + 6 : _AT + 6 + size - skip] = bytes(out[skip:size])
                 word = (i == burst[-1]) << 15 | i << 10 | size - skip
                 out[_AT : _AT + 6] = pack(">BBHH", 0xE8, tag, word, offset)
-                await put(out[: _AT + 6 + size - skip])
-                await asyncio.sleep(gap_ms / 1000)
+                try:
+                    await link.send(out[: _AT + 6 + size - skip])
+                except OSError:
+                    pass  # the frame is lost, as on the air
+                await asyncio.sleep(link.gap_ms / 1000)
             wait = self._wait << min(silence, 3)  # silence may be a channel that is full
             while wait:
                 wait -= 1

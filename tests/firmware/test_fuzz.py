@@ -71,7 +71,7 @@ def once(file):
             forged += event != ANSWER or receiver.answer[5] not in details
             receiver.expect(9)
         if RECOVERY:
-            receiver.recovery.ack(message, receiver, False)
+            receiver.recovery.ack(message, receiver)
         n += 1
 
 def answered(name):

@@ -244,7 +244,9 @@ class Air:
         self.under_test = recovery.Recovery(True, 100)
         self.sent = []
 
-    async def put(self, data):
+    gap_ms = 0
+
+    async def send(self, data):
         self.frames.append(bytes(data))
         word = unpack_from(">H", data, 23)[0]
         self.sent.append(word >> 10 & 31)
@@ -264,9 +266,7 @@ def send_with_recovery(case, message, again):
     air = Air(case)
     recovery.asyncio = air
     try:
-        done = asyncio.run(
-            air.under_test.send(message, memoryview(bytearray(FRAME_MAX)), air.put, 0, int(again))
-        )
+        done = asyncio.run(air.under_test.send(message, memoryview(bytearray(FRAME_MAX)), air, int(again)))
     finally:
         recovery.asyncio = asyncio
     assert not air.steps
