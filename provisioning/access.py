@@ -18,7 +18,6 @@ from provisioning.errors import BoardError
 
 _INTERRUPT = b"\r\x03\x03"
 _SETTLE_S = 1.0
-_LISTEN_S = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +164,9 @@ def press_reset(port: str) -> None:
     time.sleep(_SETTLE_S)
 
 
-def silent(port: str) -> bool:
-    """Whether a port says nothing even when it is interrupted and asked for a prompt."""
-    end = time.monotonic() + _LISTEN_S
+def silent(port: str, seconds: float = 0.75) -> bool:
+    """Whether a port says nothing in this time even when it is interrupted and asked for a prompt."""
+    end = time.monotonic() + seconds
     with _open(port) as line:
         line.write(_INTERRUPT + b"\r\x02\r")
         while time.monotonic() < end:

@@ -24,6 +24,7 @@ from provisioning.errors import BoardError
 _QUICK_S = 40.0
 _COPY_S = 900.0
 _RESET_S = 0.25
+_BOOT_S = 2.0
 
 _PROBE = """
 import sys, os, json, time
@@ -327,7 +328,7 @@ class Board:
         """
         if access.silent(self.port):
             self._press_reset(self.port)
-            if access.silent(self.port):
+            if access.silent(self.port, _BOOT_S):
                 raise self._nobody("nothing")
         rungs: tuple[tuple[Sequence[str], Callable[[str], None]], ...] = (
             ((), lambda _: None),

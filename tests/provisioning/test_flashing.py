@@ -242,6 +242,7 @@ def test_a_drive_that_keeps_something_else_is_found_out(drive, tmp_path, monkeyp
         flashing.flash(str(drive), PICO, ImageSection(image=str(image)))
 
 
+@pytest.mark.soak
 def test_a_drive_becomes_a_verified_device(running, drive, tmp_path, monkeypatch) -> None:
     image = uf2(tmp_path / "pico.uf2", [Segment(0x10000000, os.urandom(512))])
     request = up.Request(
