@@ -280,6 +280,54 @@ def test_any_history_gives_a_width_that_exists_and_probabilities(
         assert choice.reason
 
 
+def test_longer_messages_are_expected_to_be_lost_more_often() -> None:
+    """Every twentieth message of one frame is lost, so four frames arrive 0.95 ** 4 of the time."""
+    controller = ChanceConstrained(DEADLINE)
+    for i in range(600):
+        message = sample(i, 50_000, 0)
+        controller.observe(DEVICE, message._replace(seconds=inf) if i % 20 == 7 else message)
+        controller.choose(DEVICE, OPTIONS, 0, i)
+    controller.observe(DEVICE, sample(600, 50_000, 0))
+    controller.choose(DEVICE, OPTIONS, 0, 600)
+    on_time = last(controller).on_time
+    assert on_time[0] == pytest.approx(0.95, abs=0.03)
+    assert on_time[3] == pytest.approx(0.95**4, abs=0.04)
+
+
+def test_of_a_lost_message_a_shorter_one_might_have_arrived() -> None:
+    wide, narrow = ChanceConstrained(DEADLINE), ChanceConstrained(DEADLINE)
+    for i in range(200):
+        for controller, frames in ((wide, 4), (narrow, 1)):
+            message = sample(i, 50_000, 0)
+            controller.observe(
+                DEVICE, message._replace(seconds=inf, frames=frames) if i % 4 == 1 else message
+            )
+            controller.choose(DEVICE, OPTIONS, 0, i)
+    assert last(wide).on_time[0] > last(narrow).on_time[0] + 0.05
+
+
+def test_what_a_link_does_is_not_taken_for_the_width_in_use() -> None:
+    """Two devices on one uneven link, each at one width all the time, are believed to have the same link."""
+    controllers = ChanceConstrained(DEADLINE), ChanceConstrained(DEADLINE)
+    rng = random.Random(1)
+    for i in range(600):
+        rate = 3_000 * rng.uniform(0.8, 1.25) * rng.choice((1, 1, 1, 1, 0.35))
+        for option, controller in enumerate(controllers):
+            controller.observe(DEVICE, sample(i, rate, option))
+            controller.choose(DEVICE, OPTIONS, option, i)
+    beliefs = (last(controller).on_time for controller in controllers)
+    assert all(abs(p - q) < 0.05 for p, q in zip(*beliefs, strict=True))
+
+
+def test_at_the_start_the_widths_are_told_apart_at_once() -> None:
+    """After one message: nothing but the forecast counts, no long-held belief."""
+    controller = ChanceConstrained(DEADLINE)
+    assert settle(controller, 2_000, 2) == 0
+    on_time = last(controller).on_time
+    assert on_time[0] > 0.6
+    assert on_time[3] < 0.05
+
+
 def test_a_fixed_policy_never_moves() -> None:
     policy = FixedWidth(0.75)
     for i in range(5):
