@@ -174,7 +174,7 @@ class MqttLink:
         self._fixed_protocol = broker.embedded
         self._changed = asyncio.Event()
         self._refused = self._alert = ""
-        self._answered = False
+        self._answered = self._older_tls = False
         self._told = ""
         self._closed = False
         self._task = self._loop.create_task(self._stay_connected())
@@ -379,6 +379,9 @@ class MqttLink:
             clean_session=None if v5 else False,
         )
         if self._context is not None:
+            self._context.maximum_version = (
+                ssl.TLSVersion.TLSv1_2 if self._older_tls else ssl.TLSVersion.MAXIMUM_SUPPORTED
+            )
             client.tls_set_context(self._context)
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
@@ -424,6 +427,7 @@ class MqttLink:
     def _welcome(self) -> None:
         """The broker does all it must."""
         self.problem = ""
+        self._older_tls = False
         self.connections += 1
         self._told = ""
         self.publish(mqtt.topic(self._site, self._gateway, mqtt.STATE), mqtt.ONLINE, retain=True)
@@ -457,6 +461,9 @@ class MqttLink:
         if self._answered:
             return self._forbidden()
         self._other_protocol()
+        # In TLS 1.3 the verdict on our certificate follows the handshake, and a reset connection loses it; in
+        # 1.2 it is part of the handshake. So every other attempt after such an end speaks 1.2.
+        self._older_tls = not self._older_tls
         if self._broker.certificate is None:
             return f"the broker {self._broker} closed the connection before it answered"
         return (
