@@ -100,7 +100,10 @@ class Agent:
     async def _reports(self):
         while True:
             await asyncio.sleep(_REPORT_S)
-            self.report()
+            try:
+                self.report()
+            except MemoryError:
+                pass  # the next one says it all
 
     async def _one(self, waiting):
         """Send one sample and wait for the answer, which cancels this. waiting: samples due behind it."""

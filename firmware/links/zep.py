@@ -21,7 +21,7 @@ except ImportError:
     from ..standins import readable
 
 _HEADER = const(32)
-_LONGEST = const(287)  # ZEP's own limit, so that a longer frame is seen, and refused as oversized
+_LONGEST = const(160)  # one byte more than a packet with the longest frame has: what is longer is refused
 
 
 @micropython.viper
