@@ -11,8 +11,10 @@ The flash counts what is written to it. At a chosen write, or on demand, the pow
 the first half happens, the interpreter is gone at once, and the board boots again.
 """
 
+import contextlib
 import hashlib
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -41,6 +43,8 @@ _CRASH = b"FATAL: uncaught NLR"
 _ENDED_BY_CTRL_C = (-signal.SIGINT, 128 + signal.SIGINT)
 _CTRL_A = b"\x01"
 _REBOOT_S = 0.02
+#: How long a client that has the port open may take to read before output is lost.
+_READ_S = 0.5
 #: Heap that the emulated flash takes, which a board's driver has elsewhere; bytes.
 _OURS = 8 << 10
 
@@ -237,6 +241,8 @@ class EmulatedBoard:
         """Make the port. The slave stays open: a port does not vanish when nobody has it open."""
         self._outer, self._outer_slave = os.openpty()
         _raw(self._outer_slave)
+        os.set_blocking(self._outer, False)
+        self._unread = False
         try:
             self.port.symlink_to(os.ttyname(self._outer_slave))
         except OSError:
@@ -353,7 +359,7 @@ class EmulatedBoard:
             if self._held.endswith(_FRIENDLY_PROMPT):
                 self._is_up()
                 printed, banner, _ = self._held.rpartition(_FRIENDLY_BANNER)
-                _write(self._outer, printed if banner else b"")
+                self._say(printed if banner else b"")
                 self._held = b""
                 _write(self._inner, _CTRL_A)
             if not self._held.endswith(_RAW_BANNER + b">"):
@@ -361,12 +367,22 @@ class EmulatedBoard:
             output = _RAW_BANNER + b">"
             self._returning, self._held = False, b""
         self._tail = (self._tail + output)[-256:]
-        _write(self._outer, output)
+        self._say(output)
         if self._tail.endswith(_FRIENDLY_PROMPT):
             self._is_up()
         if self._owed and self._tail.endswith(_FRIENDLY_PROMPT):
             _write(self._inner, self._owed)
             self._owed = b""
+
+    def _say(self, output: bytes) -> None:
+        """Give the client what a board says. What nobody reads is lost, as on a board: it does not wait."""
+        while output:
+            _, ready, _ = select.select((), (self._outer,), (), 0 if self._unread else _READ_S)
+            self._unread = not ready
+            if not ready:
+                return
+            with contextlib.suppress(BlockingIOError):
+                output = output[os.write(self._outer, output) :]
 
     def _is_up(self) -> None:
         if not self._up:
@@ -391,7 +407,7 @@ class EmulatedBoard:
         elif code == _HARD_RESET:
             raw = False
         elif not crashed:
-            _write(self._outer, b"MPY: soft reboot\r\n")
+            self._say(b"MPY: soft reboot\r\n")
         self._returning, self._held = raw, b""
         self._boot(run_main=not raw and not crashed)
 

@@ -10,6 +10,7 @@ import pytest
 import serial
 
 from provisioning import profiles
+from provisioning.board import Board
 from provisioning.emulated import EmulatedBoard, emulate, machine_name, read_image
 from provisioning.errors import ProvisionError
 
@@ -112,6 +113,21 @@ def test_writes_are_counted_and_the_power_fails_at_the_one_chosen(tmp_path) -> N
         assert mpremote(board, "exec", write).returncode == 0
         listed = mpremote(board, "exec", "import os; print(sorted(os.listdir('/')))").stdout
     assert ast.literal_eval(listed) == ["kept", "x"]
+
+
+def test_a_program_that_talks_to_nobody_goes_on_and_the_board_can_be_switched_off(tmp_path) -> None:
+    main = "import time\nn = 0\nwhile True:\n    n += 1\n    print('line', n, 'x' * 100)\n"
+    main += "    if n == 200:\n        open('/reached', 'w').close()\n    time.sleep_ms(1)\n"
+    with emulate(profiles.load("generic"), tmp_path / "flash.img", size_kib=128) as board:
+        opened = Board(str(board.port))
+        opened.probe()
+        opened.copy({"/main.py": main.encode()}, lambda _: None)
+        before = board.writes
+        opened.reset()
+        wait_until(lambda: board.writes > before)  # 20 KB later, five times what a terminal holds
+        assert opened.probe().free
+        assert list(opened.digests(["/reached"]).values()) != [""]
+        opened.reset()
 
 
 def test_an_error_on_the_board_is_mpremote_s_error(board) -> None:
