@@ -20,7 +20,6 @@ from binascii import crc32
 from struct import pack
 
 from .compat import const
-from .errors import SettingsError, refuse
 
 BLOCK = const(64)  # part of the slots' format: see above
 
@@ -42,6 +41,8 @@ class Counter:
         self._open = open
         a, b = [self._read(name) for name in self._names]
         if not a and not b:
+            from .errors import refuse  # here: a device that runs drops it
+
             refuse(
                 "counter.a and counter.b are missing or spoilt: the device might use a counter again, "
                 "so it does not send",
@@ -69,6 +70,8 @@ class Counter:
     def _reserve(self):
         upper = self._upper + BLOCK
         if upper >> 32:
+            from .errors import SettingsError
+
             raise SettingsError("all counters of this identity are used; enrol the device anew")
         with self._open(self._names[self._turn], "wb") as file:
             file.write(slot(upper))

@@ -20,29 +20,36 @@ def run(root="/", seconds=None):
         sys.path.append(".frozen")  # asyncio is there; MICROPYPATH replaces the path that names it
     import asyncio
 
+    made = _make(root if root.endswith("/") else root + "/")
+    if not made:
+        return 2
+    agent, opened = made
+    gc.collect()
+    try:
+        asyncio.run(agent.run(seconds))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        pass
+    finally:
+        agent.report()
+        gc.collect()
+        agent.log("end", '"heap_free":%d' % (gc.mem_free() if hasattr(gc, "mem_free") else 0))
+        for part in opened:
+            part.close()
+    return 3 if agent.again else 0
+
+
+def _make(root):
+    """(agent, what to close), or None: not fit. Not in `run`, whose frame would keep what it had called."""
     from firmware.errors import SettingsError
+    from firmware.setup import assemble, forget
 
     try:
-        from firmware.setup import assemble, forget
-
-        agent, opened = assemble(root if root.endswith("/") else root + "/")
-        forget("setup")
-        del assemble, forget
-        gc.collect()
-        try:
-            asyncio.run(agent.run(seconds))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            pass
-        finally:
-            agent.report()
-            gc.collect()
-            agent.log("end", '"heap_free":%d' % (gc.mem_free() if hasattr(gc, "mem_free") else 0))
-            for part in opened:
-                part.close()
+        made = assemble(root)
     except SettingsError as error:
         print("slimwire:", error)
-        return 2
-    return 3 if agent.again else 0
+        return None
+    forget("setup")
+    return made
 
 
 if __name__ == "__main__":

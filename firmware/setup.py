@@ -61,7 +61,7 @@ def _head(path, mode):
         from firmware.errors import refuse
 
         refuse("%s: %s" % (path, error), "the head of a bundle", "copy head.bin from the bundle")
-    Head.__init__ = None  # see `assemble`
+    Head.__init__ = sys.modules["firmware.head"]._loader = None  # see `assemble`
     forget("headcheck", "headplan", "headfile")
     return head
 
@@ -130,7 +130,7 @@ def _storage(settings, root):
     port.connect(settings["wifi"])
     log, write = port.open_log(root + settings["log"]) if settings["log"] else (sys.stdout, sys.stdout.write)
     counters = Counter(root, port.flush)
-    Counter.__init__ = None
+    Counter.__init__ = Counter._read = None
     forget("ports.unix", "ports.esp32", "ports.rp2", "ports.wlan", "ports.littlefs", "ports")
     return log, write, counters
 
@@ -153,6 +153,7 @@ def assemble(root, own=None):
     rest. A class whose one object is made loses its constructor, and this module what it has done with.
     """
     globals().update(own or {})
+    whole = bytearray(768)  # memory in one piece for the agent: what is left at the end is in small ones
     settings, keys = _once("_load", root)
     log, write, counters = _once("_storage", settings, root)
     head = _once("_head", root + "head.bin", settings["head"])
@@ -168,11 +169,13 @@ def assemble(root, own=None):
     gc.collect()
     source = _open("source", settings["source"]["type"], settings.pop("source"), root, head.shape)
     globals()["_open"] = None
-    forget("sources.file", "config")
+    forget("sources.file", "config", "errors", "links", "sources")
     from firmware.agent import Agent
     from firmware.fallback import Fallback
 
     fallback = Fallback(len(head.widths))
+    del whole
+    gc.collect()
     agent = Agent(head, source, link, message, receiver, frame, counters, fallback, settings, write)
     Agent.__init__ = Fallback.__init__ = None
     agent.log(
