@@ -245,7 +245,7 @@ class _Reader:
     def tree(self, text: str) -> dict[str, Any]:
         try:
             tree = json.loads(text, object_pairs_hook=self._object)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
             self.refuse("its text", "one JSON object")
         if not isinstance(tree, dict) or "format" not in tree:
             self.refuse("its top level", "an object with a format")

@@ -180,8 +180,15 @@ def open_envelope(tree: Any, kind: str, trusted: VerifyKey | None, where: str) -
             remedy="give the gateway registry.json, the edge server edge-registry.json",
             reason="registry-wrong-kind",
         )
+    body = str(tree["body"])
     if trusted is None:
-        return str(tree["body"])
+        if re.search("[\ud800-\udfff]", body):
+            raise RegistryError(
+                f"{where} is no signed registry",
+                expected="a body that UTF-8 can spell",
+                remedy="copy the file anew from the machine that enrols",
+            )
+        return body
     if tree["key"] != trusted.id:
         raise RegistryError(
             f"{where} is signed with the key {tree['key'][:16]!r}",
@@ -190,7 +197,6 @@ def open_envelope(tree: Any, kind: str, trusted: VerifyKey | None, where: str) -
             "registry.pub",
             reason="registry-wrong-key",
         )
-    body = str(tree["body"])
     try:
         fits = trusted.check(kind, body.encode(), bytes.fromhex(tree["signature"]))
     except UnicodeEncodeError:  # a lone surrogate that JSON can spell and UTF-8 cannot
@@ -297,6 +303,11 @@ class Gate:
                 temporary.replace(self._memory)
             finally:
                 temporary.unlink(missing_ok=True)
+            directory = os.open(self._memory.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
         except OSError as error:
             raise RegistryError(
                 f"the registry's version cannot be kept in {self._memory}: {error.strerror}",

@@ -1,6 +1,8 @@
 """Signed registries: only what the site's key signed, for this service, and never an older one again."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,35 @@ def test_versions_go_forward_only_and_over_restarts(tmp_path: Path) -> None:
     assert reason_of(path, Gate("gateway", KEY.public, memory)) == "registry-conflict"
     gateway(6).save(path, KEY)
     assert GatewayRegistry.load(path, Gate("gateway", KEY.public, memory)).version == 6
+
+
+def test_no_text_of_a_file_ends_a_service(tmp_path: Path) -> None:
+    """What Python cannot turn into a number, or a text into bytes, is refused as any other damage."""
+    path = tmp_path / "g"
+    gateway().save(path, KEY)
+    path.write_text('{"format": ' + "1" * 5000 + "}")
+    assert reason_of(path, Gate("gateway", KEY.public)) == "registry-damaged"
+    body = json.dumps({**gateway().body(), "site": "SITE"}).replace("SITE", "\ud800")
+    path.write_text(json.dumps({**KEY.envelope("gateway", "{}"), "body": body}))
+    assert reason_of(path, Gate("gateway", None)) == "registry-damaged"
+    assert reason_of(path, Gate("gateway", KEY.public)) == "registry-bad-signature"
+
+
+def test_the_highest_version_is_on_disk_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename is durable once its directory is: before that, a power cut would let an older file in."""
+    synced, fsync = [], os.fsync
+
+    def noted(handle: int) -> None:
+        there = stat.S_ISDIR(os.fstat(handle).st_mode)
+        synced.append((there, (tmp_path / "floor.json").exists()))
+        fsync(handle)
+
+    gateway().save(tmp_path / "g", KEY)
+    monkeypatch.setattr(os, "fsync", noted)
+    GatewayRegistry.load(tmp_path / "g", Gate("gateway", KEY.public, tmp_path / "floor.json"))
+    assert synced == [(False, False), (True, True)]
 
 
 def test_without_a_key_a_lower_version_is_refused_while_the_service_runs(tmp_path: Path) -> None:
