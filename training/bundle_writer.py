@@ -22,11 +22,13 @@ from training.card import model_card
 from training.data import Data, Images
 from training.export import export_head
 from training.export_tail import export_tail
+from training.plot import draw_curve
 from training.recipe import Recipe
 from training.slim_learner import SlimLearner
 
 TABLE_IMAGES = 20000
 CALIBRATION_IMAGES = 100
+PLOT = "accuracy.png"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def write_bundle(model: SlimLearner, data: Data, origin: Origin, version: str, o
         "format": FORMAT,
         "name": recipe.name,
         "version": version,
-        "licence": "Apache-2.0",
+        "licence": recipe.licence,
         "data": {**data.about, "n": len(data.test_x)},
         "classes": list(data.classes),
         "heap_kib": recipe.heap_kib,
@@ -79,6 +81,8 @@ def write_bundle(model: SlimLearner, data: Data, origin: Origin, version: str, o
         {"width": row["width"], "top1": row["top1"], "float_tail_top1": top1, "bytes": row["bytes"]}
         for row, top1 in zip(validation["widths"], float_tail, strict=True)
     ]
+    if draw_curve(info, out / PLOT):
+        info["plot"] = PLOT
     _write_info(out, info)
     (out / "README.md").write_text(model_card(info, recipe))
     return info

@@ -31,6 +31,7 @@ from training.nets import ResNet8, Tail
 from training.rate import fit_best_tables
 from training.recipe import CONV, DEPTHWISE, POINTWISE, Recipe, Rivals
 from training.slim_learner import Coding, SlimLearner, figures
+from training.slimmable import same_pad
 from training.workers import coded_lengths, through_codec
 from wire.rans import Tables
 
@@ -52,6 +53,13 @@ LABELS = {
 }
 
 
+class SamePad(nn.Module):
+    """What the head puts around the input of a layer with stride 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return same_pad(x)
+
+
 class PlainHead(nn.Module):
     """The head at full width without bottleneck and quantisation: (N,C,H,W) in 0..1 → (N,C',H',W')."""
 
@@ -63,7 +71,7 @@ class PlainHead(nn.Module):
             outputs = layer.channels[-1]
             kernel = 1 if layer.op == POINTWISE else 3
             if layer.stride == 2:
-                parts.append(nn.ZeroPad2d((0, 1, 0, 1)))
+                parts.append(SamePad())
             padding = 1 if kernel == 3 and layer.stride == 1 else 0
             groups = inputs if layer.op == DEPTHWISE else 1
             parts.append(nn.Conv2d(inputs, outputs, kernel, layer.stride, padding, 1, groups, bias=False))

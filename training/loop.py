@@ -23,6 +23,7 @@ from training.augment import Views, erase, pad
 from training.data import Images, Labels
 from training.learner import Batch, Learner, Outcome, Phase
 from training.nets import Teacher
+from training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +67,16 @@ class Machine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
     @classmethod
-    def best(cls) -> Machine:
-        """The GPU if there is one, else the CPU."""
+    def best(cls, recipe: Recipe) -> Machine:
+        """The GPU if there is one, else the CPU.
+
+        There in float32 for images of width 1: in oneDNN's bfloat16, gradients of strided convolutions over
+        them are now and then not a number (torch 2.13).
+        """
         if torch.cuda.is_available():
             torch.backends.cudnn.benchmark = True
             return cls(torch.device("cuda"), True)
-        return cls(torch.device("cpu"), bool(torch.cpu._is_avx512_bf16_supported()))
+        return cls(torch.device("cpu"), recipe.input[1] > 1 and bool(torch.cpu._is_avx512_bf16_supported()))
 
 
 def learning_rate(rate: float, step: int, total: int) -> float:

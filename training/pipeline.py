@@ -65,7 +65,7 @@ def run_job(job: Job, data: Data) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     classes = len(data.classes)
     if not job.export_only:
-        stages_of_job = Stages(job, data, Machine.best())
+        stages_of_job = Stages(job, data, Machine.best(job.recipe))
         stages_of_job.run()
         if job.rivals is not None:
             stages_of_job.compare(job.rivals)

@@ -61,6 +61,8 @@ class Recipe:
     ramp: float = 0.3
     """Share of the training over which byte targets fall from ``ramp_from`` times to their final value."""
     ramp_from: float = 2.0
+    price_gain: float = 0.006
+    """How fast a width's price of a byte follows the logarithmic error of its rate, a step of 128 images."""
     settle: float = 0.12
     """Share of the training, at its end, in which batch-norm statistics stay as they are."""
     distill: float = 0.7
@@ -81,6 +83,7 @@ class Recipe:
     camera_draws: bool = False
     """Whether the bundle names its camera images in the data set, as they may not be passed on."""
     heap_kib: int = 64
+    licence: str = "Apache-2.0"
     camera_seed: int = 2026
     limits: str = ""
     """What a reader of the model card should not expect of the model."""

@@ -25,8 +25,6 @@ from training.slimmable import SlimHead, pad_channels, straight_through_round
 
 OVER_LIMIT = 3.0
 """How much dearer a byte is beyond a width's frame limit, in the messages that exceed it."""
-PRICE_GAIN = 0.006
-"""How fast a width's price of a byte follows the logarithmic error of its rate, a step of 128 images."""
 PRICE_RANGE = (math.log(1e-6), math.log(0.03))
 
 
@@ -141,7 +139,7 @@ class SlimLearner(Learner):
             rate = rate + OVER_LIMIT * excess.mean()
             real = prior.symbol_bits(symbols).mean() / 8
             error = (real / (target.mean * factor)).log().clamp(-0.3, 0.3)
-            gain = PRICE_GAIN * len(latent) / 128
+            gain = self.recipe.price_gain * len(latent) / 128
             self.log_beta[width] = (self.log_beta[width] + gain * error).clamp(*PRICE_RANGE)
         return price * rate
 

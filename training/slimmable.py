@@ -28,6 +28,12 @@ GAIN_FLOOR = 0.02
 """Batch-norm gains are |g| + this: the integer multiplier of a channel must be positive."""
 
 
+def same_pad(x: Tensor) -> Tensor:
+    """(N,C,H,W) with the zeros that SAME puts around it for a 3×3 kernel of stride 2."""
+    height, width = x.shape[2:]
+    return functional.pad(x, (width % 2, 1, height % 2, 1))
+
+
 class _QuantisedRelu(torch.autograd.Function):
     """round(clip(x, 0, CLIP) / STEP), 0..255; the gradient passes where x was not clipped."""
 
@@ -106,7 +112,7 @@ class SlimLayer(nn.Module):
         padding = 0
         if weight.shape[-1] == 3:
             if self.layer.stride == 2:
-                x = functional.pad(x, (0, 1, 0, 1))
+                x = same_pad(x)
             else:
                 padding = 1
         y = functional.conv2d(x, weight, None, self.layer.stride, padding, 1, groups)
