@@ -11,6 +11,7 @@ import asyncio
 from binascii import crc32, hexlify
 from hashlib import sha256
 from json import dumps
+from os import rename
 from struct import pack
 
 from .compat import const, ticks_add, ticks_diff, ticks_ms
@@ -20,7 +21,7 @@ from .receiver import ANSWER
 
 _QUEUE = const(4)
 _REPORT_S = const(2)
-_PAUSE = const(-16)  # answers until the next trial of a key epoch
+_PAUSE = const(-16)  # messages until the next trial of a key epoch
 _BACKOFF_MAX = const(4)
 _PAUSE_MS = const(20)  # after an error of the link, doubled with each in a row
 _PAUSE_MAX_MS = const(2000)
@@ -165,8 +166,7 @@ class Agent:
         if not self._custody:  # else the gateway has it: the answer is late, the message is not lost
             self._took()
             self.log("lost", '"c":%d' % counter)
-            if self._receiver.trial > 0:
-                self._turn(-1)
+            self._turn(-1)
 
     def _took(self):
         elapsed = ticks_diff(ticks_ms(), self._started)
@@ -227,7 +227,7 @@ class Agent:
             self._turn(self._receiver.order)
 
     def _turn(self, event):
-        """The key epoch changes, or may: see firmware.rotation."""
+        """The key epoch changes, or may: see firmware.rotation. event: an order, 0: an answer, -1: a loss."""
         receiver = self._receiver
         epoch, before = receiver.epochs
         mark = receiver.trial
@@ -235,13 +235,17 @@ class Agent:
             receiver.trial += 1
             return
         if event < 0:
-            use, mark = before, _PAUSE
+            if not mark and before <= epoch:
+                return
+            use, mark = before, _PAUSE if mark else 1
         else:
             use, mark = (event, 1) if event > epoch else (epoch, 0)
         data = pack(">IIi", use, epoch, mark)
-        with open(self._counters._names[0][:-9] + "epoch", "wb") as file:  # beside counter.a
+        name = self._counters._names[0][:-9] + "epoch"  # beside counter.a
+        with open(name + ".new", "wb") as file:
             file.write(data + pack(">I", crc32(data + receiver._key[0])))
             self._counters._flush(file)
+        rename(name + ".new", name)  # a power cut leaves the one or the other
         if use != epoch:
             if self._message.secret:
                 from firmware.rotation import switch

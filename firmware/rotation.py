@@ -8,8 +8,11 @@ to be, in the file `epoch`, which `firmware.setup` reads:
     and of K_frag_dn (padded, inner) of the epoch it was written in: another identity's file is none
 
 The new epoch is on trial (mark 1) until the first answer under its keys; then it is kept (mark 0). A message
-that nobody takes while the trial lasts ends it: the device goes on under the old keys, for so many answers as
-the negative mark says, before it follows an order again. The counter goes on counting whatever the epoch.
+that nobody takes while the trial lasts ends it: the device goes on under the old keys, for so many messages
+as the negative mark says, answered or lost, before it follows an order again. If one is lost after those, it
+tries the new keys without an order: the gateway may have heard the trial, and refuses the old keys a day
+later. The counter goes on counting whatever the epoch. The file is written under another name (`epoch.new`)
+and renamed: a spoilt one would leave the epoch of device.json, which may be retired.
 """
 
 import gc

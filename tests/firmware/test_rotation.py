@@ -6,6 +6,7 @@ from binascii import crc32
 from pathlib import Path
 from struct import pack
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -88,8 +89,7 @@ class Device:
         """An order (> 0), an answer without one (0) or a lost message (-1), as the agent meets it."""
         receiver = self.agent._receiver
         if event < 0:
-            if receiver.trial > 0:
-                self.agent._turn(-1)
+            self.agent._turn(-1)
         elif event or receiver.trial:
             self.agent._turn(event)
         if self.agent.again:
@@ -133,6 +133,56 @@ def test_a_message_lost_on_trial_sends_it_back_for_a_while(tmp_path: Path, roomy
     device.event(2)  # an answer under the keys on trial, that orders the next epoch already
     device.event(-1)
     assert device.epoch == 1
+
+
+@pytest.mark.parametrize("roomy", [True, False])
+def test_where_the_old_keys_are_answered_no_more_the_new_ones_are_tried_again(
+    tmp_path: Path, roomy: bool
+) -> None:
+    """The gateway heard the message on trial, its answer was lost: a day later it refuses the old epoch, and
+    no order comes through any more.
+    """
+    write_device(tmp_path, b"", SHAPE, 17754)
+    device = Device(tmp_path, roomy=roomy)
+    device.event(-1)  # a loss with no other epoch known changes nothing
+    assert (device.epoch, device.agent._receiver.epochs) == (0, (0, 0))
+    device.event(1)
+    device.event(-1)
+    for _ in range(2):
+        for _ in range(16):
+            device.event(-1)
+            assert device.epoch == 0
+        device.event(-1)
+        assert (device.epoch, device.agent._receiver.trial) == (1, 1)
+        device.event(-1)
+        assert device.epoch == 0
+    for _ in range(17):
+        device.event(-1)
+    device.event(0)
+    assert (device.epoch, device.agent._receiver.trial) == (1, 0)
+    for _ in range(20):  # kept: losses are the link's
+        device.event(-1)
+        assert device.epoch == 1
+
+
+@pytest.mark.parametrize("roomy", [True, False])
+def test_a_power_cut_at_a_turn_leaves_an_epoch_that_is_still_accepted(tmp_path: Path, roomy: bool) -> None:
+    """Not the one of device.json, which the gateway may have retired long ago."""
+    write_device(tmp_path, b"", SHAPE, 17754)
+    device = Device(tmp_path, roomy=roomy)
+    for event in (1, 0, 2, 0):
+        device.event(event)
+
+    def cut(file: BinaryIO) -> None:
+        file.flush()
+        file.truncate(5)
+        raise OSError("no power")
+
+    device.agent._counters._flush = cut
+    with pytest.raises(OSError, match="no power"):
+        device.event(3)
+    device.start()
+    assert device.epoch == 2
 
 
 @settings(max_examples=10, deadline=None)
