@@ -121,8 +121,9 @@ class Stages:
             settled = replace(recipe, ramp_from=1.0, match=0.0)
             refined = SlimLearner(NAME, settled, self.classes)
             refined.load_state_dict(staged.state_dict())
+            plan = self.plan(recipe.refine_epochs, recipe.refine_rate, 1.0)
             self.stage(
-                "refined", refined, teacher.net, self.plan(recipe.refine_epochs, recipe.refine_rate, 1.0)
+                "refined", refined, teacher.net, replace(plan, batch=min(plan.batch, recipe.refine_batch))
             )
 
     def compare(self, rivals: Rivals) -> None:

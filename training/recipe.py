@@ -71,6 +71,7 @@ class Recipe:
     refine_epochs: int = 0
     """Epochs in which head and tail learn together, after the stages."""
     refine_rate: float = 1e-3
+    refine_batch: int = 128
     sandwich: bool = True
     """Widest, narrowest and one width between in every step; otherwise every width."""
     shift: int = 2
