@@ -116,9 +116,25 @@ def test_export_needs_a_finished_model(job):
         run_job(dataclasses.replace(job, export_only=True), load_data(job.recipe))
 
 
-def test_the_command_refuses_unknown_recipes():
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("--recipe cats", "one of fashion-mnist"),
+        ("", "nothing says what to train"),
+        ("--recipe cifar10 --data here", "both --recipe and --data are given"),
+        ("--recipe cifar10 --frames 1,2 --mirror", "--frames, --mirror can't be given with --recipe"),
+        ("--data here --rivals", "--rivals can't be given with --data"),
+        ("--data here --frames 2,1", "rising numbers from 1 to 6"),
+        ("--data nowhere", "there is no folder and no .npz file nowhere"),
+        ("--data broken.npz", "broken.npz can't be read as .npz"),
+    ],
+)
+def test_the_command_refuses(options, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.npz").write_bytes(b"PK")
     app = Typer()
     app.command()(cli.train)
-    result = CliRunner().invoke(app, ["--recipe", "cats"])
+    result = CliRunner().invoke(app, options.split())
     assert isinstance(result.exception, SlimwireError)
-    assert "one of fashion-mnist" in str(result.exception)
+    assert text in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.npz"], "refused before anything is made"
