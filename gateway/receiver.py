@@ -255,6 +255,8 @@ class Receiver:
         peers = {}
         for eui, device in registry.devices.items():
             peer = self.peers.get(eui) or Peer(device, eui64.link_local(eui), tokens=self.limits.burst)
+            if not peer.device.epochs.keys() & device.epochs.keys():
+                peer.highest = -1  # another identity: its counters start over
             peer.device = device
             peers[eui] = peer
         for eui in self._active - enrolled:
@@ -298,6 +300,8 @@ class Receiver:
         peer = self.peers.get(device)
         if peer is not None:
             peer.used[epoch] = Intervals.from_list(flat, _USED_INTERVALS)
+            if epoch in peer.device.epochs:
+                peer.highest = max((peer.highest, *flat))
 
     def on_frame(self, frame: bytes, now: float) -> list[Event]:
         """Take one frame, with its FCS, at monotonic time `now` (s, never falling). Never raises."""

@@ -243,7 +243,9 @@ class Service:
                 self._promise(device, offered.epoch, offered.counter, result)
 
     def _on_repeated(self, event: Used, received: Received) -> None:
-        self._heard(event.device, event.pan, received)
+        # A device repeats its newest message; who repeats another has recorded it, perhaps elsewhere.
+        if event.counter >= self.receiver.peers[event.device].highest:
+            self._heard(event.device, event.pan, received)
         self._on_used(event.device, event.epoch, event.counter)
 
     def _on_used(self, device: bytes, epoch: int, counter: int) -> None:

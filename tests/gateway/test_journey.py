@@ -259,6 +259,27 @@ def test_forgeries_are_counted_and_draw_no_answers_away(bench: Bench, radio: Rad
     attacker.close()
 
 
+def test_a_replayed_message_does_not_say_where_its_device_is(
+    bench: Bench, radio: Radio, camera: Camera
+) -> None:
+    """Whoever recorded an older one would have custody acks and answers sent to himself, on any leg."""
+    attacker = Radio(bench.address)
+    older, newest = (NODE.frames(counter, camera.sealed(NODE, counter, 1, 0)) for counter in (350, 351))
+    for counter, frames in ((350, older), (351, newest)):
+        radio.send(frames)
+        radio.answer(NODE, counter)
+    time.sleep(0.25)  # the retry gap
+    attacker.send(older[:1])
+    assert radio.told(NODE) == (350, "already")
+    radio.answer(NODE, 350)
+    assert attacker.silent()
+    moved = Radio(bench.address)
+    moved.send(newest[:1])  # a device that repeats its newest message is believed
+    moved.answer(NODE, 351)
+    attacker.close()
+    moved.close()
+
+
 def test_a_seal_that_does_not_open_costs_trust_once(bench: Bench, radio: Radio) -> None:
     def history() -> list[dict[str, Any]]:
         changes = admin(bench.admin, f"/v1/trust/{NODE.eui.hex()}")["history"]

@@ -1,5 +1,6 @@
 """Admission and reassembly on genuine frames, and on each way in which frames are wrong."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -173,11 +174,25 @@ def test_whoever_replays_a_message_gets_few_answers_out_of_it(node: Node) -> Non
     assert set(target.counters) == {"already-complete", "replayed"}
 
 
+def test_the_counters_of_a_new_identity_start_over(node: Node) -> None:
+    target = receiver(node)
+    accepted(feed(target, node.frames(1000, sealed_bytes(20)), 1.0))
+    known = registry(node)
+    known.devices[node.eui] = replace(known.devices[node.eui], epochs={5: node.keys})
+    target.update(known)
+    assert target.peers[node.eui].highest == -1
+    target.restore_used(node.eui, 0, [1, 1000])
+    assert target.peers[node.eui].highest == -1
+    target.restore_used(node.eui, 5, [1, 7])
+    assert target.peers[node.eui].highest == 7
+
+
 def test_a_used_counter_is_never_taken_again_and_its_first_fragment_is_enough_to_be_told_so(
     node: Node,
 ) -> None:
     target = receiver(node)
     target.restore_used(node.eui, 0, [3, 8, 10, 20])
+    assert target.peers[node.eui].highest == 20
     for counter, used in ((8, True), (9, False), (10, True), (21, False)):
         first, *later = node.frames(counter, sealed_bytes(300))
         events = feed(target, [first], 30.0)
