@@ -219,6 +219,7 @@ def restore(
                 edge = EdgeRegistry.load(directory / EDGE_FILE, Gate(EDGE, signer.public))
             except RegistryError as error:
                 raise ProvisionError(error.what, expected=error.expected, remedy=error.remedy) from error
+            _check_halves(directory, gateway, edge)
         elif not without_registries:
             raise ProvisionError(
                 f"{directory} has no registries to compare the backup with",
@@ -266,6 +267,24 @@ def write_settings(path: Path, text: str) -> None:
 def _forget(change: Change, eui: bytes) -> None:
     change.revoke(eui)
     change.keep_root(eui, None)
+
+
+def _check_halves(directory: Path, gateway: GatewayRegistry, edge: EdgeRegistry) -> None:
+    """See that the two registries are of one moment: signed anew, an older one would be good again."""
+    for eui in gateway.devices.keys() | edge.devices.keys():
+        ours, theirs = gateway.devices.get(eui), edge.devices.get(eui)
+        if (
+            ours is None
+            or theirs is None
+            or ours.revoked != theirs.revoked
+            or ours.epochs.keys() != theirs.epochs.keys()
+        ):
+            raise ProvisionError(
+                f"{GATEWAY_FILE} (version {gateway.version}) and {EDGE_FILE} (version {edge.version}) in "
+                f"{directory} disagree about {eui.hex()}",
+                expected="two files of one moment",
+                remedy="copy the newest of each from gateway and edge server",
+            )
 
 
 def _forget_misfits(site: Site) -> int:

@@ -171,6 +171,20 @@ def test_a_restore_does_not_undo_what_happened_since_the_backup(directory: Path,
             fleet.rotate(site, [B], {})
 
 
+@pytest.mark.parametrize("stale", [GATEWAY_FILE, EDGE_FILE])
+def test_a_restore_does_not_sign_an_older_half_anew(directory: Path, tmp_path: Path, stale: str) -> None:
+    """One service may have held back its copy: what was revoked would be good again there."""
+    enrol(directory, A)
+    older = (directory / stale).read_bytes()
+    with opened(directory) as site:
+        fleet.backup(site, tmp_path / "backup")
+        fleet.revoke(site, A)
+    (directory / stale).write_bytes(older)
+    with pytest.raises(ProvisionError, match=f"disagree about {A.hex()}"):
+        fleet.restore(directory, tmp_path / "backup", secret())
+    assert (directory / stale).read_bytes() == older
+
+
 def test_a_lost_host_comes_back_from_the_backup_alone(directory: Path, tmp_path: Path) -> None:
     enrol(directory, A)
     with opened(directory) as site:
