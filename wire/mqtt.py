@@ -28,6 +28,9 @@ _LATER = struct.Struct(">BI")
 _FIRST = struct.Struct(">BIH")
 _COUNTER_IN_MESSAGE = slice(1, 5)
 
+#: Bytes of the largest fragment: a whole message.
+MAX_PACKET = _FIRST.size + MAX_PAYLOAD
+
 #: What every topic of protocol version 1 starts with.
 ROOT = "slimwire/v1"
 UP, DOWN, STATE = "up", "down", "state"

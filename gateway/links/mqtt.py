@@ -529,6 +529,8 @@ class MqttLink:
             origin = origin._replace(connection=self.connections)
         elif device is None:
             self.counters[Reason.BAD_TOPIC] += 1
+        elif len(message.payload) > mqtt.MAX_PACKET:
+            self.counters[Reason.MALFORMED_FRAGMENT] += 1  # not kept: the queue's bound is one of pieces
         elif len(self._queue) >= self._bound:
             self.counters[Reason.LINK_OVERRUN] += 1
         else:

@@ -284,6 +284,15 @@ async def test_a_topic_that_names_no_device_and_an_overrun_are_counted(server: S
         link.close()
 
 
+async def test_what_is_larger_than_any_fragment_takes_no_room_in_the_queue(server: Server) -> None:
+    """The broker of one box lets anybody publish anything."""
+    async with linked(server) as link, device(server.port) as there:
+        there.publish(bytes(mqtt.MAX_PACKET + 1))
+        await until(lambda: link.counters["malformed-fragment"] == 1)
+        there.publish(bytes(mqtt.MAX_PACKET))
+        assert len((await link.receive()).frame) == mqtt.MAX_PACKET
+
+
 async def test_a_site_that_is_no_level_of_a_topic_is_refused() -> None:
     with pytest.raises(LinkError, match="enrol under a site with another name"):
         await MqttLink.open(Broker("127.0.0.1", 1), "a/b", GATEWAY)
