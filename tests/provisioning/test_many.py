@@ -91,8 +91,9 @@ def test_no_more_boards_at_a_time_than_asked_for() -> None:
 def test_an_interruption_ends_those_that_wait() -> None:
     """Ctrl-C comes to the main thread; a board's thread may be waiting for a message then."""
     script = """
-import time
+import signal, time
 from provisioning import many
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell is started without
 def work(port, check):
     print("waiting", flush=True)
     while True:
@@ -105,7 +106,10 @@ many.each(["a", "b"], 2, work)
     ) as it:
         assert it.stdout.readline().startswith(b"waiting")
         it.send_signal(signal.SIGINT)
-        assert it.wait(30) != 0
+        try:
+            assert it.wait(30) != 0
+        finally:
+            it.kill()
         assert b"KeyboardInterrupt" in it.stderr.read()
 
 
