@@ -1,7 +1,8 @@
-"""Labelled image data: by name (Fashion-MNIST, CIFAR-10), or from a ``.npz`` of a user's own.
+"""Labelled data: by name (Fashion-MNIST, CIFAR-10, wrist IMU), or from a ``.npz`` of a user's own.
 
 A named data set is looked for in ``$SLIMWIRE_DATA`` (``$SLIMWIRE_DATA/<name>``, then the folder itself), in
-its Debian package, in ``shared/data`` beside the project, and is else downloaded from its official source.
+its Debian package, in ``shared/data`` beside the project, and is else downloaded from its official source,
+where it has one of its own.
 Wherever the bytes come from, they must have the SHA-256 pinned here.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models import cifar10, fashion_mnist
+from models import cifar10, fashion_mnist, wrist_imu
 from models.arrays import read_npz
 from models.data_files import DataSet, Source
 from models.errors import BundleError
@@ -70,6 +71,15 @@ SOURCES = {
             "cifar10_jpeg_test.npz": "379e1b6b4534ec618c499bdd118cc7edb20cb13a56a7cc32a4a54e9ffa4ef6c8",
         },
         read=cifar10.read,
+    ),
+    "wrist-imu": Source(
+        title="Wrist IMU (seglearn's watch data)",
+        licence="BSD-3-Clause",
+        classes=("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW"),
+        debian=None,
+        url="",
+        files={wrist_imu.RECORDINGS: "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"},
+        read=wrist_imu.read,
     ),
 }
 

@@ -8,7 +8,7 @@ from models.datasets import SOURCES
 from training.recipe import Recipe
 
 _STAGES = {
-    "teacher": "teacher, from labels, with random rectangles missing",
+    "teacher": "teacher, from labels",
     "staged": "matching the teacher's features at each width's price of bytes, then, from the middle on, the "
     "tail alone from labels and the teacher's answers",
     "refined": "head and tail together, from labels and the teacher's answers",
@@ -40,7 +40,7 @@ def model_card(info: dict[str, Any], recipe: Recipe) -> str:
         f"![accuracy over bytes]({info['plot']})" if "plot" in info else "",
         "## Training",
         f"`{training['command']}`",
-        "\n".join(_stage_rows(training["stages"])),
+        "\n".join(_stage_rows(training["stages"], recipe)),
         info["data"].get("split", ""),
         f"Byte targets of the widths: {targets} (mean). Quantisation is in the loop throughout; narrower "
         "widths also learn from the widest. Nothing was chosen on the test split. Another processor, number "
@@ -94,10 +94,12 @@ def _full(training: dict[str, Any]) -> list[str]:
     return [text + "."]
 
 
-def _stage_rows(stages: list[dict[str, Any]]) -> list[str]:
+def _stage_rows(stages: list[dict[str, Any]], recipe: Recipe) -> list[str]:
     rows = ["| stage | epochs | top-1 % on validation, widest | on |", "|---|---|---|---|"]
     for stage in stages:
         what = _STAGES.get(stage["stage"], stage["stage"])
+        if stage["stage"] == "teacher" and recipe.erase:
+            what += ", with random rectangles missing"
         note = f" ({stage['note']})" if "note" in stage else ""
         rows.append(
             f"| {what}{note} | {stage['epochs']} | {100 * stage['validation']:.2f} "

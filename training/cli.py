@@ -79,6 +79,11 @@ def train(
         if recipe is not None:
             given = {"--frames": frames, "--size": size, "--mirror": mirror or None}
             _refuse("--recipe", {name for name, value in given.items() if value is not None})
+            if rivals and recipe in RECIPES and recipe not in RIVALS:
+                raise SlimwireError(
+                    f"the recipe {recipe} is compared with nothing",
+                    expected=f"--rivals with one of {', '.join(RIVALS)}",
+                )
             chosen, found = _named(recipe)
             command += ["--recipe", recipe]
         else:

@@ -70,6 +70,7 @@ def test_a_job_ends_in_a_bundle_whose_figures_can_be_measured_again(job):
         assert f"{100 * row['top1']:.2f} (" in card
     assert f"{100 * stages[0]['validation']:.2f} |" in card
     assert "slimwire eval tiny --data tiny --json" in card
+    assert "| teacher, from labels, with random rectangles missing | 2 |" in card
 
     # What is done isn't done again; a recipe whose images may not be passed on names a draw.
     (job.work / "full.json").write_text(
@@ -124,6 +125,7 @@ def test_export_needs_a_finished_model(job):
         ("--recipe cifar10 --data here", "both --recipe and --data are given"),
         ("--recipe cifar10 --frames 1,2 --mirror", "--frames, --mirror can't be given with --recipe"),
         ("--data here --rivals", "--rivals can't be given with --data"),
+        ("--recipe wrist-imu --rivals", "the recipe wrist-imu is compared with nothing"),
         ("--data here --frames 2,1", "rising numbers from 1 to 6"),
         ("--data nowhere", "there is no folder and no .npz file nowhere"),
         ("--data broken.npz", "broken.npz can't be read as .npz"),
