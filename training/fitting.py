@@ -127,7 +127,13 @@ def _head(
             macs, weights = _cost(shape, layers)
             if macs <= MACS and weights <= FLASH and (best is None or macs > best[0]):
                 best = macs, layers
-    assert best is not None, "the least head fits every shape that is let in"
+    if best is None:
+        height, width, channels = shape
+        raise SlimwireError(
+            f"inputs of {height}×{width}×{channels} are too much work for any head",
+            expected=f"at most {MACS / 1e6:g} million multiply-accumulates",
+            remedy="smaller images (--size), or fewer channels",
+        )
     return best[1]
 
 

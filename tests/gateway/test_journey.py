@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
-from models.bundle import Bundle, shipped
+from models.bundle import Bundle
 from models.head import Head
 from security import seal
 from tests.gateway.kit import GATEWAY, Node, custody_ack, edge_registry, save_registry
@@ -130,7 +130,7 @@ class Camera:
     """Latents of the shipped bundle's images."""
 
     def __init__(self) -> None:
-        self.bundle = Bundle.load(shipped()[0])
+        self.bundle = Bundle.load("fashion-mnist")
         self.images, _ = self.bundle.camera()
         self.head = Head(self.bundle.headfile)
 

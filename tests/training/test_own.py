@@ -188,7 +188,7 @@ def of_shape(height, width, channels, count=40):
         st.tuples(st.integers(8, 96), st.integers(8, 96)),
         st.tuples(st.integers(8, 255), st.just(1)),
     ),
-    st.integers(1, 16),
+    st.integers(1, 6),
     st.sets(st.integers(1, 6), min_size=1),
 )
 def test_heads_fit_whatever_the_data_is(tmp_path_factory, size, channels, counts):
@@ -216,6 +216,11 @@ def test_heads_fit_whatever_the_data_is(tmp_path_factory, size, channels, counts
             assert target.limit < FRAME_LIMITS[count - 1]
     # the teacher has features on the latent's grid
     assert recipe.stride.bit_length() - 1 < len(recipe.teacher)
+
+
+def test_images_that_no_head_can_work_through_are_refused(tmp_path):
+    with pytest.raises(SlimwireError, match=r"87×93×16 are too much work"):
+        recipe_for(tmp_path, of_shape(87, 93, 16), (1,))
 
 
 def test_photographs_get_a_latent_of_about_eight_by_eight(tmp_path):
