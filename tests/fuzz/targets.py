@@ -6,7 +6,7 @@ format included: what was parsed is emitted and read again, bounds are kept, two
 
 Targets with state (`dissect`, `receiver`, `rfrag`) take several frames an input, each preceded by a byte of
 flags and a byte of length, and keep their state from input to input, as a long capture or a long-running
-gateway does.
+gateway does; `slip` keeps its own, and takes bytes as they come.
 """
 
 import hmac
@@ -30,11 +30,13 @@ from wire import (
     latent,
     lowpan,
     message,
+    mqtt,
     pcap,
     rans,
     recovery,
     reply,
     rfrag,
+    slip,
     zep,
 )
 from wire.errors import WireError
@@ -167,6 +169,18 @@ def _batch(data: bytes) -> None:
         assert batch.emit_request(batch.parse_request(data)) == data
 
 
+def _mqtt(data: bytes) -> None:
+    """A byte of length and a topic, then a fragment that came on it."""
+    end = 1 + data[0] if data else 0
+    name = data[1:end].decode("utf-8", "replace")
+    device = mqtt.device_of(name)
+    assert device is None or name.split("/")[3] == device.hex()
+    fragment = mqtt.Fragment.parse(data[end:])
+    assert fragment.emit() == data[end:]
+    assert fragment.data
+    assert fragment.payload_length <= message.MAX_PAYLOAD
+
+
 def _latent(data: bytes) -> None:
     header, coded = latent.parse(data)
     assert latent.parse(latent.emit(header, coded)) == (header, coded)
@@ -241,6 +255,21 @@ def _rfrag() -> Feed:
             accepted = True
             assert whole is None or len(whole) <= recovery.MAX_COMPRESSED
         return accepted
+
+    return feed
+
+
+def _slip() -> Feed:
+    """A serial line that goes on from input to input."""
+    decoder = slip.Decoder()
+
+    def feed(data: bytes) -> bool:
+        packets = [packet for packet in decoder.feed(data) if packet is not None]
+        assert all(0 < len(packet) <= slip.LARGEST for packet in packets)
+        assert sum(map(len, packets)) <= len(data) + slip.LARGEST
+        for packet in packets:
+            assert list(slip.Decoder().feed(slip.encode(packet))) == [packet]
+        return bool(packets)
 
     return feed
 
@@ -356,6 +385,8 @@ TARGETS = {
         Target("message", _refusing(_message)),
         Target("reply", _refusing(_reply)),
         Target("batch", _refusing(_batch)),
+        Target("mqtt", _refusing(_mqtt)),
+        Target("slip", _slip),
         Target("latent", _refusing(_latent)),
         Target("rans", _rans, arrays=True),
         Target("pcap", _refusing(_pcap)),
