@@ -52,14 +52,15 @@ def topic(site: str, device: bytes | None, leaf: str) -> str:
 
 
 def device_of(name: str) -> bytes | None:
-    """The EUI-64 that a topic names; None where it names none."""
+    """The EUI-64 that a topic names, as `topic` writes it; None where it names none."""
     parts = name.split("/")
     if len(parts) != 5:
         return None
     try:
-        return eui64.parse(parts[3])
+        device = eui64.parse(parts[3])
     except WireError:
         return None
+    return device if parts[3] == device.hex() else None
 
 
 @dataclass(slots=True)

@@ -46,6 +46,8 @@ def test_topics() -> None:
     assert mqtt.device_of("slimwire/v1/lab/02000000000000ab/up") == device
     assert mqtt.device_of("slimwire/v1/lab/nobody/up") is None
     assert mqtt.device_of("slimwire/v1/lab/up") is None
+    for other in ("02000000000000AB", "02:00:00:00:00:00:00:ab", "02-00-00-00-00-00-00-ab"):
+        assert mqtt.device_of(f"slimwire/v1/lab/{other}/up") is None, "one device, one topic"
 
 
 @pytest.mark.parametrize("site", ["", "a/b", "#", "a+", "a\0"])
