@@ -16,7 +16,6 @@ Public functions: `CertificateAuthority` and `write_site`.
 import datetime
 import ipaddress
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from provisioning.errors import ProvisionError
 from provisioning.identity import Site
+from security import durable
 
 CA_FILE = "ca.pem"
 CRL_FILE = "crl.pem"
@@ -221,7 +221,7 @@ def write_site(
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for name, (content, mode) in files.items():
-            _replace(directory / name, content, mode)
+            durable.replace(directory / name, content, mode)
     except OSError as error:
         raise ProvisionError(f"{directory} cannot be written: {error.strerror}") from None
     return [directory / name for name in sorted(files)]
@@ -234,16 +234,14 @@ def _load(site: Site) -> CertificateAuthority:
             state = site.vault.get("site", "ca")
         else:
             state = json.loads(path.read_text()) if path.exists() else None
-        return CertificateAuthority.create(site.gateway.site) if state is None else _of(state)
+        if state is None:
+            return CertificateAuthority.create(site.gateway.site)
+        return CertificateAuthority.of_state(state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ProvisionError(
             f"the site's certificate authority in {path} cannot be used",
             remedy="restore it; or remove it, and give every device and broker new certificates",
         ) from None
-
-
-def _of(state: Mapping[str, Any]) -> CertificateAuthority:
-    return CertificateAuthority.of_state(state)
 
 
 def _keep(site: Site, authority: CertificateAuthority) -> None:
@@ -253,20 +251,9 @@ def _keep(site: Site, authority: CertificateAuthority) -> None:
             site.vault.put("site", "ca", authority.state())
         return
     try:
-        _replace(site.directory / STATE_FILE, json.dumps(authority.state()).encode() + b"\n", 0o600)
+        durable.replace(site.directory / STATE_FILE, json.dumps(authority.state()).encode() + b"\n", 0o600)
     except OSError as error:
         raise ProvisionError(f"{site.directory / STATE_FILE} cannot be written: {error.strerror}") from None
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _builder(

@@ -5,14 +5,13 @@ keys are in the registries, the root secret is on the device.
 """
 
 import json
-import os
 import re
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from provisioning.errors import ProvisionError
+from security import durable
 
 _FORMAT = 1
 FOLDER = "devices"
@@ -56,17 +55,10 @@ def write(site: Path, entry: Entry) -> None:
     """Keep an entry, in place of the device's older one. Raises ProvisionError."""
     folder = site / FOLDER
     path = folder / f"{entry.eui64}.json"
-    temporary = folder / f".{path.name}.{secrets.token_hex(4)}"
+    content = json.dumps({"format": _FORMAT, **asdict(entry)}, indent=1).encode() + b"\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({"format": _FORMAT, **asdict(entry)}, indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        durable.replace(path, content, 0o666)
     except OSError as error:
         raise ProvisionError(f"the fleet entry {path} cannot be written: {error.strerror}") from None
 

@@ -30,6 +30,7 @@ from provisioning import vault as vaults
 from provisioning.errors import ProvisionError
 from provisioning.secret import Secret
 from provisioning.vault import Vault, VaultSecretError
+from security import durable
 from security.errors import RegistryError
 from security.keys import EdgeKeys, GatewayKeys, derive_edge, derive_gateway, new_root
 from security.registry import Device, EdgeRegistry, GatewayRegistry
@@ -321,8 +322,8 @@ class Site:
         if self.vault is None:
             if has_vault(self.directory):
                 raise ProvisionError(f"the site {self.directory} was opened to look at it, not to change it")
-            _keep_secret(self.directory / SIGNING_FILE, self.signer.seed.hex())
-        _keep_text(self.directory / PUBLIC_FILE, self.signer.public.raw.hex() + "\n")
+            _keep_text(self.directory / SIGNING_FILE, self.signer.seed.hex(), 0o600)
+        _keep_text(self.directory / PUBLIC_FILE, self.signer.public.raw.hex() + "\n", 0o644)
         self.gateway.save(gateway, self.signer)
         self.edge.save(edge, self.signer)
 
@@ -521,25 +522,11 @@ def _signing_key(directory: Path) -> SigningKey | None:
         ) from None
 
 
-def _keep_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner reads, all or nothing, unless it says so already."""
-    _keep_text(path, text, 0o600)
-
-
-def _keep_text(path: Path, text: str, mode: int = 0o644) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _keep_text(path: Path, text: str, mode: int) -> None:
+    """Write a file, all or nothing, unless it says so already."""
     try:
-        if path.is_file() and path.read_text() == text:
-            return
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if not path.is_file() or path.read_bytes() != text.encode():
+            durable.replace(path, text.encode(), mode)
     except OSError as error:
         raise ProvisionError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -22,13 +22,13 @@ decides.
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
+from security import durable
 from security.errors import RegistryError
 from security.keys import EdgeKeys, GatewayKeys
 from security.signed import FORMAT as SIGNED_FORMAT
@@ -347,24 +347,9 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, tree: dict[str, Any], kind: str, signer: SigningKey | None) -> None:
-    """Temporary file in the same directory, flushed to disk, then renamed over the old one."""
     if signer is not None:
         tree = signer.envelope(kind, json.dumps(tree, separators=(",", ":")))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps(tree, indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.replace(path, json.dumps(tree, indent=1).encode() + b"\n")
     except OSError as error:
         raise RegistryError(f"registry {path} cannot be written: {error.strerror}") from None

@@ -18,7 +18,6 @@ what it says, a revocation included.
 
 import hashlib
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from typing import Any, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from security import durable
 from security.errors import RegistryError
 
 FORMAT = 2
@@ -291,23 +291,9 @@ class Gate:
         if self._memory is None or self.trusted is None:
             return
         tree = {"format": 1, "key": self.trusted.id, "version": version, "sha256": digest}
-        temporary = self._memory.with_name(f".{self._memory.name}.{secrets.token_hex(4)}")
         try:
             self._memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(json.dumps(tree) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self._memory)
-            finally:
-                temporary.unlink(missing_ok=True)
-            directory = os.open(self._memory.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            durable.replace(self._memory, json.dumps(tree).encode() + b"\n")
         except OSError as error:
             raise RegistryError(
                 f"the registry's version cannot be kept in {self._memory}: {error.strerror}",
