@@ -8,6 +8,7 @@ datagram one frame of which was given up is given up: its other frames are not s
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -171,7 +172,48 @@ class Tally:
     airtime: float = 0.0
 
 
-class HonestSender:
+class CsmaCa(ABC):
+    """A radio that keeps to unslotted CSMA-CA: how a frame gets its turn. Subclasses say what comes of it."""
+
+    def __init__(self, clock: Clock, channel: Channel, rng: random.Random) -> None:
+        self.meter = Meter()
+        self._clock = clock
+        self._channel = channel
+        self._rng = rng
+
+    def _back_off(self, frame: Frame) -> None:
+        seconds = self._rng.randrange(1 << frame.exponent) * BACKOFF
+        self.meter.off += seconds
+        self._clock.after(seconds + CCA, self._sensed, frame)
+
+    def _sensed(self, frame: Frame) -> None:
+        self.meter.rx += CCA
+        if not self._channel.busy_since(self._clock.now - CCA):
+            self.meter.rx += TURNAROUND
+            self._clock.after(TURNAROUND, self._transmit, frame)
+            return
+        frame.backoffs += 1
+        frame.exponent = min(frame.exponent + 1, MAX_BE)
+        if frame.backoffs > MAX_BACKOFFS:
+            self._never_free()
+        else:
+            self._back_off(frame)
+
+    def _again(self, frame: Frame) -> None:
+        """Contend anew for a frame that was not acknowledged."""
+        frame.backoffs, frame.exponent = 0, MIN_BE
+        self._back_off(frame)
+
+    @abstractmethod
+    def _transmit(self, frame: Frame) -> None:
+        """The channel is the frame's."""
+
+    @abstractmethod
+    def _never_free(self) -> None:
+        """The channel was busy once too often."""
+
+
+class HonestSender(CsmaCa):
     """A node that keeps to CSMA-CA; its datagrams wait for each other.
 
     Args:
@@ -189,13 +231,10 @@ class HonestSender:
         overhear: Callable[[Transmission], None],
         retries: int = MAX_RETRIES,
     ) -> None:
-        self.meter = Meter()
+        super().__init__(clock, channel, rng)
         self.tally = Tally()
-        self._clock = clock
-        self._channel = channel
         self._gateway = gateway
         self._links = links
-        self._rng = rng
         self._overhear = overhear
         self._retries = retries
         self._waiting: deque[deque[Sent]] = deque()
@@ -223,23 +262,8 @@ class HonestSender:
         self._waiting.popleft()
         self._next()
 
-    def _back_off(self, frame: Frame) -> None:
-        seconds = self._rng.randrange(1 << frame.exponent) * BACKOFF
-        self.meter.off += seconds
-        self._clock.after(seconds + CCA, self._sensed, frame)
-
-    def _sensed(self, frame: Frame) -> None:
-        self.meter.rx += CCA
-        if not self._channel.busy_since(self._clock.now - CCA):
-            self.meter.rx += TURNAROUND
-            self._clock.after(TURNAROUND, self._transmit, frame)
-            return
-        frame.backoffs += 1
-        frame.exponent = min(frame.exponent + 1, MAX_BE)
-        if frame.backoffs > MAX_BACKOFFS:
-            self._give_up()
-        else:
-            self._back_off(frame)
+    def _never_free(self) -> None:
+        self._give_up()
 
     def _transmit(self, frame: Frame) -> None:
         seconds = airtime(frame.sent.frame)
@@ -270,8 +294,7 @@ class HonestSender:
             self._give_up()
             return
         self.tally.retries += 1
-        frame.backoffs, frame.exponent = 0, MIN_BE
-        self._back_off(frame)
+        self._again(frame)
 
 
 @dataclass(slots=True)

@@ -6,18 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.experiments.attack.clock import Clock
-from lab.experiments.attack.energy import Meter
 from lab.experiments.attack.radio import (
     ACK,
     ACK_WAIT,
-    BACKOFF,
-    CCA,
     LIFS,
-    MAX_BACKOFFS,
-    MAX_BE,
-    MIN_BE,
     TURNAROUND,
     Channel,
+    CsmaCa,
+    Frame,
     Sent,
     Transmission,
     airtime,
@@ -39,16 +35,7 @@ class Tally:
     unsent: int = 0
 
 
-@dataclass(slots=True)
-class _Frame:
-    sent: Sent
-    done: Callable[[bool], None]
-    backoffs: int = 0
-    exponent: int = MIN_BE
-    tries: int = 0
-
-
-class Station:
+class Station(CsmaCa):
     """Sends frames one after another.
 
     Args:
@@ -69,24 +56,20 @@ class Station:
         retries: int | None,
         overhear: Callable[[Transmission], None] = lambda transmission: None,
     ) -> None:
+        super().__init__(clock, channel, rng)
         self.tally = Tally()
-        self.meter = Meter()
-        self._clock = clock
-        self._channel = channel
-        self._rng = rng
         self._arrives = arrives
         self._acked = acked
         self._retries = retries
         self._overhear = overhear
-        self._waiting: deque[_Frame] = deque()
-        self._busy = False
+        self._waiting: deque[tuple[Sent, Callable[[bool], None]]] = deque()
+        self._done: Callable[[bool], None] | None = None
         self._got_ack = False
 
     def send(self, sent: Sent, done: Callable[[bool], None] = lambda was_sent: None) -> None:
         """Queue a frame; `done` when the radio is through with it: False if the channel never was free."""
-        self._waiting.append(_Frame(sent, done))
-        if not self._busy:
-            self._busy = True
+        self._waiting.append((sent, done))
+        if self._done is None:
             self._next()
 
     def drop(self) -> None:
@@ -94,47 +77,33 @@ class Station:
         self._waiting.clear()
 
     def _next(self) -> None:
-        if not self._waiting:
-            self._busy = False
-            return
-        self._back_off(self._waiting.popleft())
+        self._done = None
+        if self._waiting:
+            sent, self._done = self._waiting.popleft()
+            self._back_off(Frame(sent))
 
-    def _finish(self, frame: _Frame, *, was_sent: bool = True) -> None:
-        frame.done(was_sent)
+    def _finish(self, *, was_sent: bool = True) -> None:
+        assert self._done is not None
+        self._done(was_sent)
         self._next()
 
-    def _back_off(self, frame: _Frame) -> None:
-        seconds = self._rng.randrange(1 << frame.exponent) * BACKOFF
-        self.meter.off += seconds
-        self._clock.after(seconds + CCA, self._sensed, frame)
+    def _never_free(self) -> None:
+        self.tally.unsent += 1
+        self._finish(was_sent=False)
 
-    def _sensed(self, frame: _Frame) -> None:
-        self.meter.rx += CCA
-        if not self._channel.busy_since(self._clock.now - CCA):
-            self.meter.rx += TURNAROUND
-            self._clock.after(TURNAROUND, self._transmit, frame)
-            return
-        frame.backoffs += 1
-        frame.exponent = min(frame.exponent + 1, MAX_BE)
-        if frame.backoffs > MAX_BACKOFFS:
-            self.tally.unsent += 1
-            self._finish(frame, was_sent=False)
-        else:
-            self._back_off(frame)
-
-    def _transmit(self, frame: _Frame) -> None:
+    def _transmit(self, frame: Frame) -> None:
         seconds = airtime(frame.sent.frame)
         self.meter.tx += seconds
         self.tally.frames += 1
         self.tally.seconds += seconds
         self._channel.transmit(seconds, frame.sent, lambda ended: self._transmitted(frame, ended))
 
-    def _transmitted(self, frame: _Frame, ended: Transmission) -> None:
+    def _transmitted(self, frame: Frame, ended: Transmission) -> None:
         self._got_ack = False
         arrived = not ended.collided and self._arrives(frame.sent)
         self._overhear(ended)
         if self._retries is None:
-            self._clock.after(LIFS, self._finish, frame)
+            self._clock.after(LIFS, self._finish)
             return
         if arrived:
             self._clock.after(TURNAROUND, self._acknowledge)
@@ -147,11 +116,10 @@ class Station:
     def _ack_ended(self, ack: Transmission) -> None:
         self._got_ack = not ack.collided and self._acked()
 
-    def _ack_due(self, frame: _Frame) -> None:
+    def _ack_due(self, frame: Frame) -> None:
         self.meter.rx += TURNAROUND + ACK if self._got_ack else ACK_WAIT
         frame.tries += 1
         if self._got_ack or self._retries is None or frame.tries > self._retries:
-            self._clock.after(LIFS, self._finish, frame)
+            self._clock.after(LIFS, self._finish)
             return
-        frame.backoffs, frame.exponent = 0, MIN_BE
-        self._back_off(frame)
+        self._again(frame)
