@@ -3,45 +3,40 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from slimwire import checks, output
 from slimwire.checks import Check, failed
 from slimwire.errors import SlimwireError
-from slimwire.settings import SettingsError
+from slimwire.service_cli import (
+    Config,
+    Documented,
+    DryRun,
+    Json,
+    Root,
+    Start,
+    installed,
+    show_checks,
+    show_report,
+)
 
 app = typer.Typer()
-
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_CONFIG = Annotated[
-    Path | None,
-    typer.Option("--config", help="Settings in TOML [the installed service's, if there are any]."),
-]
-_ROOT = Annotated[Path, typer.Option(help="Work below this directory instead, starting nothing.")]
 
 
 def _installed() -> Path | None:
     from edge_server.unit import SETTINGS  # noqa: PLC0415
 
-    path = Path("/") / SETTINGS
-    return path if path.exists() else None
+    return installed(SETTINGS)
 
 
 @app.command()
-def check(config: _CONFIG = None, as_json: _JSON = False) -> None:
+def check(config: Config = None, as_json: Json = False) -> None:
     """Look at everything a start needs: settings, registry, bundles, port, state directory.
 
     Ends with status 1 if something is wrong.
     """
-    found = _look(config or _installed())
-    if as_json:
-        output.print_json(checks.as_json(found))
-    else:
-        checks.show(found)
-    if not all(each.good for each in found):
-        raise typer.Exit(1)
+    show_checks(_look(config or _installed()), as_json)
 
 
 def _look(config: Path | None) -> list[Check]:
@@ -100,12 +95,7 @@ def _look(config: Path | None) -> list[Check]:
 
 
 @app.command()
-def config(
-    config: _CONFIG = None,
-    documented: Annotated[
-        bool, typer.Option("--documented", help="A file with every setting, its meaning and its default.")
-    ] = False,
-) -> None:
+def config(config: Config = None, documented: Documented = False) -> None:
     """Print the settings in force, as a settings file."""
     from edge_server.settings import Settings, load  # noqa: PLC0415
     from edge_server.unit import TITLE  # noqa: PLC0415
@@ -117,10 +107,7 @@ def config(
 
 @app.command()
 def install(
-    root: _ROOT = Path("/"),
-    start: Annotated[bool, typer.Option(help="Enable and start the service.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit, change nothing.")] = False,
-    as_json: _JSON = False,
+    root: Root = Path("/"), start: Start = True, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Install the edge server as a hardened systemd service: settings file, unit, directories."""
     from edge_server.unit import SETTINGS, installation, unit_text  # noqa: PLC0415
@@ -130,11 +117,11 @@ def install(
     if dry_run:
         typer.echo(text, nl=False)
         return
-    _show(installation().install(Staged(root), text, start=start), as_json)
+    show_report(installation().install(Staged(root), text, start=start), as_json)
 
 
 @app.command()
-def upgrade(root: _ROOT = Path("/"), config: _CONFIG = None, as_json: _JSON = False) -> None:
+def upgrade(root: Root = Path("/"), config: Config = None, as_json: Json = False) -> None:
     """After a new version was installed: settings to its format, with a backup; its unit; a restart.
 
     With --config only that file is rewritten.
@@ -142,33 +129,20 @@ def upgrade(root: _ROOT = Path("/"), config: _CONFIG = None, as_json: _JSON = Fa
     from edge_server.unit import SETTINGS, installation, unit_text  # noqa: PLC0415
     from slimwire.systemd import Staged  # noqa: PLC0415
 
-    staged, mine = Staged(root), installation()
-    path = config or staged.path(SETTINGS)
-    if not path.exists():
-        raise SettingsError(f"{path}: no such file", remedy="slimwire edge install")
-    report = mine.upgrade_settings(staged, path)
-    if config is None:
-        report["unit_changed"] = mine.restart(staged, unit_text(Path("/") / SETTINGS))
-    _show(report, as_json)
+    report = installation().upgrade(Staged(root), config, lambda: unit_text(Path("/") / SETTINGS))
+    show_report(report, as_json)
 
 
 @app.command()
 def uninstall(
-    root: _ROOT = Path("/"),
+    root: Root = Path("/"),
     purge: Annotated[
         bool, typer.Option("--purge", help="Also settings and state: counters answered are forgotten.")
     ] = False,
-    as_json: _JSON = False,
+    as_json: Json = False,
 ) -> None:
     """Stop the service and remove it; settings and state stay, unless purged."""
     from edge_server.unit import installation  # noqa: PLC0415
     from slimwire.systemd import Staged  # noqa: PLC0415
 
-    _show(installation().uninstall(Staged(root), purge=purge), as_json)
-
-
-def _show(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        output.print_json(report)
-    else:
-        checks.show_report(report)
+    show_report(installation().uninstall(Staged(root), purge=purge), as_json)

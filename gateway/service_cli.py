@@ -1,13 +1,23 @@
 """`slimwire gateway check|config|install|upgrade|uninstall|broker|top`: the gateway as a service."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gateway.errors import GatewayError
-from slimwire import checks, output
-from slimwire.settings import SettingsError
+from slimwire import output
+from slimwire.service_cli import (
+    Config,
+    Documented,
+    DryRun,
+    Json,
+    Root,
+    Start,
+    installed,
+    show_checks,
+    show_report,
+)
 
 app = typer.Typer()
 broker_app = typer.Typer(
@@ -15,45 +25,26 @@ broker_app = typer.Typer(
 )
 app.add_typer(broker_app, name="broker")
 
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_CONFIG = Annotated[
-    Path | None,
-    typer.Option("--config", help="Settings in TOML [the installed service's, if there are any]."),
-]
-_ROOT = Annotated[Path, typer.Option(help="Work below this directory instead, starting nothing.")]
-
 
 def _installed() -> Path | None:
     from gateway.unit import SETTINGS  # noqa: PLC0415
 
-    path = Path("/") / SETTINGS
-    return path if path.exists() else None
+    return installed(SETTINGS)
 
 
 @app.command()
-def check(config: _CONFIG = None, as_json: _JSON = False) -> None:
+def check(config: Config = None, as_json: Json = False) -> None:
     """Look at everything a start needs: settings, registry, ports, certificates, broker, edge server.
 
     Ends with status 1 if something is wrong.
     """
     from gateway.check import check as look  # noqa: PLC0415
 
-    found = look(config or _installed())
-    if as_json:
-        output.print_json(checks.as_json(found))
-    else:
-        checks.show(found)
-    if not all(each.good for each in found):
-        raise typer.Exit(1)
+    show_checks(look(config or _installed()), as_json)
 
 
 @app.command()
-def config(
-    config: _CONFIG = None,
-    documented: Annotated[
-        bool, typer.Option("--documented", help="A file with every setting, its meaning and its default.")
-    ] = False,
-) -> None:
+def config(config: Config = None, documented: Documented = False) -> None:
     """Print the settings in force, as a settings file."""
     from gateway.install import TITLE  # noqa: PLC0415
     from gateway.settings import Settings, load  # noqa: PLC0415
@@ -65,10 +56,7 @@ def config(
 
 @app.command()
 def install(
-    root: _ROOT = Path("/"),
-    start: Annotated[bool, typer.Option(help="Enable and start the service.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit, change nothing.")] = False,
-    as_json: _JSON = False,
+    root: Root = Path("/"), start: Start = True, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Install the gateway as a hardened systemd service: settings file, unit, directories."""
     from gateway.install import installation, unit_for  # noqa: PLC0415
@@ -82,49 +70,35 @@ def install(
         typer.echo(unit, nl=False)
         return
     report = installation().install(staged, unit, start=start)
-    _show(report, as_json)
+    show_report(report, as_json)
 
 
 @app.command()
-def upgrade(root: _ROOT = Path("/"), config: _CONFIG = None, as_json: _JSON = False) -> None:
+def upgrade(root: Root = Path("/"), config: Config = None, as_json: Json = False) -> None:
     """After a new version was installed: settings to its format, with a backup; its unit; a restart.
 
     With --config only that file is rewritten.
     """
     from gateway.install import installation, unit_for  # noqa: PLC0415
-    from gateway.unit import SETTINGS  # noqa: PLC0415
     from slimwire.systemd import Staged  # noqa: PLC0415
 
-    staged, mine = Staged(root), installation()
-    path = config or staged.path(SETTINGS)
-    if not path.exists():
-        raise SettingsError(f"{path}: no such file", remedy="slimwire gateway install")
-    report = mine.upgrade_settings(staged, path)
-    if config is None:
-        report["unit_changed"] = mine.restart(staged, unit_for(staged))
-    _show(report, as_json)
+    staged = Staged(root)
+    show_report(installation().upgrade(staged, config, lambda: unit_for(staged)), as_json)
 
 
 @app.command()
 def uninstall(
-    root: _ROOT = Path("/"),
+    root: Root = Path("/"),
     purge: Annotated[
         bool, typer.Option("--purge", help="Also settings, registry, outbox: messages in custody are lost.")
     ] = False,
-    as_json: _JSON = False,
+    as_json: Json = False,
 ) -> None:
     """Stop the service and remove it; settings and state stay, unless purged."""
     from gateway.install import installation  # noqa: PLC0415
     from slimwire.systemd import Staged  # noqa: PLC0415
 
-    _show(installation().uninstall(Staged(root), purge=purge), as_json)
-
-
-def _show(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        output.print_json(report)
-    else:
-        checks.show_report(report)
+    show_report(installation().uninstall(Staged(root), purge=purge), as_json)
 
 
 @broker_app.command("config")
@@ -166,8 +140,8 @@ def broker_probe(
     key: Annotated[Path, typer.Option(help="Its private key.")],
     revoked: Annotated[Path | None, typer.Option(help="A revoked certificate.")] = None,
     revoked_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    config: _CONFIG = None,
-    as_json: _JSON = False,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Try at the broker of the settings what a device may and what it may not; status 1 if it differs."""
     from dataclasses import replace  # noqa: PLC0415

@@ -1,13 +1,13 @@
 """Installing, upgrading and removing a service of ours: directories, settings file and unit, below a root."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimwire.errors import SlimwireError
-from slimwire.settings import format_of, read_toml
+from slimwire.settings import SettingsError, format_of, read_toml
 from slimwire.settings_file import Change, backup_of, upgraded
 from slimwire.systemd import Staged, hidden_program, unwritable
 
@@ -22,7 +22,7 @@ class Installation:
         state: the state directory, relative to the root; systemd makes it at the first start.
         first: text of a first settings file.
         format: the format that this version writes; `changes` lead to it.
-        extra: what pip installs it with.
+        extra: what pip installs it with; its commands are those of `slimwire EXTRA`.
     """
 
     unit: str
@@ -61,7 +61,27 @@ class Installation:
             "started": start and staged.live,
         }
 
-    def upgrade_settings(self, staged: Staged, path: Path) -> dict[str, Any]:
+    def upgrade(self, staged: Staged, settings: Path | None, unit_text: Callable[[], str]) -> dict[str, Any]:
+        """Bring the installed settings and unit to this version and restart the service.
+
+        Args:
+            staged: where it is installed.
+            settings: rewrite this file instead, and nothing else.
+            unit_text: the unit for the settings as they are then.
+
+        Raises:
+            SettingsError: there are no settings, or they cannot be used. SlimwireError: something cannot be
+                written.
+        """
+        path = settings or staged.path(self.settings)
+        if not path.exists():
+            raise SettingsError(f"{path}: no such file", remedy=f"slimwire {self.extra} install")
+        report = self._upgrade_settings(staged, path)
+        if settings is None:
+            report["unit_changed"] = self._restart(staged, unit_text())
+        return report
+
+    def _upgrade_settings(self, staged: Staged, path: Path) -> dict[str, Any]:
         """Bring a settings file to this version's format; the one it was stays beside it.
 
         Returns:
@@ -87,7 +107,7 @@ class Installation:
             report["backup"] = str(backup)
         return report
 
-    def restart(self, staged: Staged, unit_text: str) -> bool:
+    def _restart(self, staged: Staged, unit_text: str) -> bool:
         """Write the unit anew and restart it where systemd runs; whether the unit changed."""
         changed = staged.write(staged.unit(self.unit), unit_text.encode(), 0o644)
         staged.systemctl("daemon-reload")
