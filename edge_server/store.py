@@ -6,7 +6,6 @@ Answers are kept for the `keep` newest counters of each (device, epoch), so that
 again.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from types import TracebackType
 from edge_server.errors import EdgeError
 from security.errors import StateError
 from security.replay import Intervals
+from slimwire.directory_lock import lock_directory
 
 SCHEMA_VERSION = 1
 FILE = "edge.sqlite"
@@ -47,7 +47,8 @@ class Store:
         self._lock: int | None = None
         path = ":memory:"
         if directory is not None:
-            self._lock = _lock(directory)
+            held = f"the state directory {directory} belongs to another edge server that is running"
+            self._lock = lock_directory(directory, "lock", held, EdgeError)
             path = str(directory / FILE)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
@@ -175,24 +176,3 @@ class Store:
         self._db.execute(
             "INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?)", (*key, low, right[0] if right else counter)
         )
-
-
-def _lock(directory: Path) -> int:
-    """Make the directory and lock it for this process. The lock ends with the process, however it ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise EdgeError(
-            f"the state directory {directory} cannot be used: {error.strerror}",
-            remedy="name a directory that this user can write: --state DIR",
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise EdgeError(
-            f"the state directory {directory} belongs to another edge server that is running",
-            remedy="stop that one, or give this one its own --state directory",
-        ) from None
-    return handle

@@ -5,7 +5,6 @@ took leave, with what that did to the trust in their devices, and the outbox's c
 holds the whole set of a device and epoch, so that marking a counter writes one short row.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from gateway.outbox.database import FILE, OutboxError, open_database, surroundin
 from gateway.outbox.rows import Message, TrustRow
 from security.errors import StateError
 from security.replay import Intervals
+from slimwire.directory_lock import lock_directory
 from wire.reply import CustodyStatus
 
 _T = TypeVar("_T")
@@ -103,7 +103,8 @@ class Store:
         self._lock: int | None = None
         path = None
         if directory is not None:
-            self._lock = _lock(directory)
+            held = f"the outbox in {directory} belongs to another gateway that is running"
+            self._lock = lock_directory(directory, "outbox.lock", held, OutboxError, mode=0o700)
             path = directory / FILE
         self.path = path
         try:
@@ -286,24 +287,3 @@ def _parts(items: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:
             size //= 2
         yield items[at : at + size]
         at += size
-
-
-def _lock(directory: Path) -> int:
-    """Make the directory and lock its outbox for this process, however that ends. Raises OutboxError."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(directory / "outbox.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise OutboxError(
-            f"the state directory {directory} cannot be used: {error.strerror}",
-            remedy="name a directory that this user can write: --state DIR",
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise OutboxError(
-            f"the outbox in {directory} belongs to another gateway that is running",
-            remedy="stop that one, or give this one its own --state directory",
-        ) from None
-    return handle
