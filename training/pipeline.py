@@ -118,7 +118,7 @@ class Stages:
         staged = SlimLearner(NAME, recipe, self.classes, Coding(staged=True))
         self.stage("staged", staged, teacher.net, self.plan(recipe.epochs, recipe.rate, share))
         if recipe.refine_epochs:
-            settled = replace(recipe, ramp_from=1.0, match=0.0)
+            settled = replace(recipe, ramp_from=1.0)
             refined = SlimLearner(NAME, settled, self.classes)
             refined.load_state_dict(staged.state_dict())
             plan = self.plan(recipe.refine_epochs, recipe.refine_rate, 1.0)

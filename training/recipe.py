@@ -66,8 +66,6 @@ class Recipe:
     settle: float = 0.12
     """Share of the training, at its end, in which batch-norm statistics stay as they are."""
     distill: float = 0.7
-    match: float = 0.5
-    """Share of a training without stages over which matching the teacher's features fades out."""
     refine_epochs: int = 0
     """Epochs in which head and tail learn together, after the stages."""
     refine_rate: float = 1e-3

@@ -2,8 +2,9 @@
 
 The widest learns from labels and the teacher, the others from the widest as well (sandwich rule and in-place
 distillation). Each width has its own price of a byte, which a controller moves until the width's coded bytes
-meet its own target; the targets start high and ramp down. At first the tail's first stage also learns to give
-the teacher's features (BottleFit, arXiv 2201.02693; Entropic Student, arXiv 2108.11898); that fades out.
+meet its own target; the targets start high and ramp down. In stages, head and the tail's first stage learn to
+give the teacher's features before the tail learns the answers (BottleFit, arXiv 2201.02693; Entropic Student,
+arXiv 2108.11898).
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from training.slimmable import SlimHead, pad_channels, straight_through_round
 
 OVER_LIMIT = 3.0
 """How much dearer a byte is beyond a width's frame limit, in the messages that exceed it."""
+START_PRICE = 2e-4
 PRICE_RANGE = (math.log(1e-6), math.log(0.03))
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How the latent is priced and trained; the default is ours, the rest are the papers' forms.
+    """How the latent is priced and trained.
 
     ``entropy``: symbols are entropy coded, and rate is part of the loss; otherwise each takes one byte.
-    ``price``: a fixed price of a byte instead of a target. ``staged``: first features and rate alone, then
-    with the head as it is the answers alone, as the papers have it.
+    ``staged``: first features and rate alone, then with the head as it is the answers alone, as the papers
+    have it; otherwise answers and rate together (refining).
     """
 
     entropy: bool = True
-    price: float | None = None
     staged: bool = False
 
 
@@ -60,8 +61,7 @@ class SlimLearner(Learner):
         self.priors = nn.ModuleList(
             [RatePrior(places * c, recipe.levels, recipe.center, recipe.tables) for c in latent]
         )
-        start = self.coding.price if self.coding.price is not None else 2e-4
-        self.register_buffer("log_beta", torch.full((len(recipe.widths),), math.log(start)))
+        self.register_buffer("log_beta", torch.full((len(recipe.widths),), math.log(START_PRICE)))
         if not self.coding.entropy:
             for gain in self.head.layers[-1].get_submodule("gain").parameters():
                 gain.data.fill_(recipe.center / 4)
@@ -99,10 +99,6 @@ class SlimLearner(Learner):
             loss = self._mismatch(features, batch.features[self.stage], len(widths)) * len(widths)
         else:
             loss = self._task(logits, widths, batch)
-            if not self.coding.staged and recipe.match and batch.features:
-                fading = functional.relu(1 - batch.progress / recipe.match)
-                match = self._mismatch(features, batch.features[self.stage], len(widths))
-                loss = loss + fading * match * len(widths)
         if self.coding.entropy and not self.answering:
             for latent, width in zip(latents, widths, strict=True):
                 loss = loss + self._rate(latent, width, batch.progress)
@@ -133,14 +129,12 @@ class SlimLearner(Learner):
         prior.observe(symbols)
         size = prior.bits(in_symbol_order(latent).float()) / 8
         excess = functional.relu(size - target.limit * factor)
-        rate = size.mean()
+        rate = size.mean() + OVER_LIMIT * excess.mean()
         price = self.log_beta[width].exp()
-        if self.coding.price is None:
-            rate = rate + OVER_LIMIT * excess.mean()
-            real = prior.symbol_bits(symbols).mean() / 8
-            error = (real / (target.mean * factor)).log().clamp(-0.3, 0.3)
-            gain = self.recipe.price_gain * len(latent) / 128
-            self.log_beta[width] = (self.log_beta[width] + gain * error).clamp(*PRICE_RANGE)
+        real = prior.symbol_bits(symbols).mean() / 8
+        error = (real / (target.mean * factor)).log().clamp(-0.3, 0.3)
+        gain = self.recipe.price_gain * len(latent) / 128
+        self.log_beta[width] = (self.log_beta[width] + gain * error).clamp(*PRICE_RANGE)
         return price * rate
 
     def refit(self) -> None:
