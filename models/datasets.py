@@ -100,12 +100,6 @@ def load(name: str, split: str, *, download: bool = True) -> DataSet:
     return source.read(name, source if download else replace(source, url=""), split)
 
 
-def load_named(name: str, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
-    """``(x uint8 (N,H,W,C), y int64 (N,))`` of `load`; raises as it does."""
-    found = load(name, split)
-    return found.x, found.y
-
-
 def load_npz(path: Path) -> tuple[Images, npt.NDArray[np.int64]]:
     """Reads ``x`` (N,H,W[,C]) uint8 and ``y`` (N,) of a ``.npz``; returns (N,H,W,C) and int64."""
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models import data_files, datasets
-from models.datasets import SOURCES, load, load_named, load_npz
+from models.datasets import SOURCES, load, load_npz
 from models.errors import BundleError, DataMissingError
 
 
@@ -42,10 +42,10 @@ def small(tmp_path, monkeypatch):
 
 
 def test_images_come_from_the_users_folder(small):
-    x, y = load_named("small", "test")
-    assert (x.shape, x.dtype) == ((3, 2, 2, 1), np.uint8)
-    assert x[1, 1, 0, 0] == 6
-    assert y.tolist() == [2, 0, 1]
+    found = load("small", "test")
+    assert (found.x.shape, found.x.dtype) == ((3, 2, 2, 1), np.uint8)
+    assert found.x[1, 1, 0, 0] == 6
+    assert found.y.tolist() == [2, 0, 1]
 
 
 def test_damage_is_noticed(small):
@@ -53,16 +53,16 @@ def test_damage_is_noticed(small):
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content[:-1] + b"\x09"))
     with pytest.raises(BundleError, match=r"has SHA-256 .*; expected"):
-        load_named("small", "test")
+        load("small", "test")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(BundleError, match="not a complete gzip file"):
-        load_named("small", "test")
+        load("small", "test")
 
 
 def test_an_absent_data_set_names_the_remedies(small):
     (small / "t10k-images-idx3-ubyte.gz").unlink()
     with pytest.raises(BundleError, match=r"was not found in .*dataset-small or set SLIMWIRE_DATA"):
-        load_named("small", "test")
+        load("small", "test")
 
 
 def test_a_download_is_verified_and_kept(small, tmp_path):
@@ -70,7 +70,7 @@ def test_a_download_is_verified_and_kept(small, tmp_path):
     name = "t10k-labels-idx1-ubyte.gz"
     (tmp_path / "nowhere").mkdir()
     (small / name).rename(tmp_path / "nowhere" / name)
-    assert load_named("small", "test")[1].tolist() == [2, 0, 1]
+    assert load("small", "test").y.tolist() == [2, 0, 1]
     assert (small / name).is_file()
     assert not list(small.glob("*.part"))
 
@@ -81,7 +81,7 @@ def test_a_download_that_cannot_be_kept_is_used_all_the_same(small, tmp_path, mo
         path.rename(tmp_path / "nowhere" / path.name)
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SLIMWIRE_DATA", str(tmp_path / "file"))
-    assert load_named("small", "test")[1].tolist() == [2, 0, 1]
+    assert load("small", "test").y.tolist() == [2, 0, 1]
 
 
 def test_a_download_that_breaks_off_is_no_data_set(small, monkeypatch):
@@ -92,14 +92,14 @@ def test_a_download_that_breaks_off_is_no_data_set(small, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", broken)
     with pytest.raises(DataMissingError, match="did not answer"):
-        load_named("small", "test")
+        load("small", "test")
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(BundleError, match="known: cifar10, fashion-mnist"):
-        load_named("cats", "test")
+        load("cats", "test")
     with pytest.raises(BundleError, match="expected train or test"):
-        load_named("fashion-mnist", "valid")
+        load("fashion-mnist", "valid")
 
 
 def records(count: int, seed: int) -> bytes:
