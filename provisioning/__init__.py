@@ -12,7 +12,8 @@
 
   Hold a site briefly: it locks out other writers. A `Secret` remembers the key it derived, so keep it;
 - `up`: from a bare port to a verified fleet entry; `site_file` and `profiles`: the site and the kinds of
-  board, as data; `entries` and `overview`: the fleet; `many`: several boards at once;
+  board, as data; `sites`: a site opened as its file says; `entries` and `overview`: the
+  fleet; `many`: several boards at once;
 - `board`: one MicroPython board through mpremote; `access`: serial ports; `payload`: the files it gets;
   `tls_files`: its certificate; `images` and `flashing`: MicroPython itself; `watch`: what the gateway says;
   `doctor`: what is wrong;

@@ -319,7 +319,7 @@ def site(
 ) -> None:
     """Write a new site file and empty registries beside it."""
     from provisioning import site_file  # noqa: PLC0415
-    from provisioning.up import found_site  # noqa: PLC0415
+    from provisioning.sites import found_site  # noqa: PLC0415
 
     path = directory / f"{name}.toml"
     given = None if admin is None else admin.resolve()

@@ -14,7 +14,8 @@ from provisioning.eui64 import from_unique_id
 from provisioning.identity import COUNTER_FILES
 from provisioning.profiles import Profile
 from provisioning.site_file import SiteFile
-from provisioning.up import OLDEST, check_chip, identity_trouble, open_site
+from provisioning.sites import open_site
+from provisioning.up import OLDEST, check_chip, identity_trouble
 from provisioning.watch import Gateway
 
 #: Seconds that two clocks may differ: certificates and logs are still right.

@@ -292,15 +292,16 @@ def _secret(opened: Any, key_file: Path | None, file: Path | None, stdin: bool) 
 
 
 def _open(opened: Any, key_file: Path | None, file: Path | None, stdin: bool) -> Any:
-    from provisioning.identity import Site, has_vault  # noqa: PLC0415
+    from provisioning.identity import GATEWAY_FILE, has_vault  # noqa: PLC0415
+    from provisioning.sites import open_site  # noqa: PLC0415
 
-    if not (opened.directory / "registry.json").exists() and not has_vault(opened.directory):
+    if not (opened.directory / GATEWAY_FILE).exists() and not has_vault(opened.directory):
         raise ProvisionError(
             f"the site {opened.site!r} has no registries in {opened.directory}",
             remedy="enrol a device first: slimwire provision up",
         )
     chosen = _secret(opened, key_file, file, stdin) if has_vault(opened.directory) else None
-    return Site.open(opened.directory, name=opened.site, gateway=opened.gateway_eui64(), secret=chosen)
+    return open_site(opened, create=True, secret=chosen)
 
 
 def _heard(opened: Any) -> dict[bytes, int]:

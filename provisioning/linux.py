@@ -60,7 +60,7 @@ def enrol(
     from models.errors import BundleError  # noqa: PLC0415
     from provisioning import entries  # noqa: PLC0415
     from provisioning.identity import SETTINGS_FILE, local_eui64, write_device_root  # noqa: PLC0415
-    from provisioning.up import open_site  # noqa: PLC0415
+    from provisioning.sites import open_site  # noqa: PLC0415
 
     if (directory / SETTINGS_FILE).exists():
         raise ProvisionError(

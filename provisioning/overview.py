@@ -6,7 +6,7 @@ from typing import Any
 from provisioning import entries
 from provisioning.errors import GatewayAwayError, ProvisionError
 from provisioning.site_file import SiteFile
-from provisioning.up import open_site
+from provisioning.sites import open_site
 from provisioning.watch import Gateway
 
 

@@ -13,7 +13,6 @@ learn of a device once its board holds what it should.
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +31,10 @@ from provisioning.identity import (
     SETTINGS_FILE,
     Site,
     device_files,
-    has_vault,
 )
 from provisioning.profiles import Profile, matching
-from provisioning.secret import Secret
 from provisioning.site_file import ImageSection, SiteFile
+from provisioning.sites import open_site
 from provisioning.watch import Gateway
 
 #: Oldest MicroPython whose compiled code is what mpy-cross makes here.
@@ -117,23 +115,6 @@ class _Target:
     def changes(self) -> bool:
         """Whether anything is to be written to the board."""
         return bool(self.missing or self.stale or self.trouble)
-
-
-_secrets: dict[Path, Secret] = {}
-
-
-def open_site(site: SiteFile, *, create: bool) -> AbstractContextManager[Site]:
-    """The site's identities. Its vault, if it has one, is opened with what its file or the environment names,
-    or the person types once.
-    """
-    secret = None
-    if has_vault(site.directory):
-        secret = _secrets.get(site.directory)
-        if secret is None:
-            secret = _secrets[site.directory] = site.vault_secret()
-    return Site.open(
-        site.directory, name=site.site, gateway=site.gateway_eui64(), create=create, secret=secret
-    )
 
 
 def validate(request: Request) -> None:
@@ -624,14 +605,6 @@ def _differs(port: str, target: _Target) -> BoardError:
         remedy="slimwire provision up puts it right",
         fault="differs",
     )
-
-
-def found_site(site: SiteFile) -> None:
-    """Make the directory of a site and empty registries in it, where there are none."""
-    with open_site(site, create=True) as opened:
-        if not (site.directory / GATEWAY_FILE).exists():
-            with opened.changing():
-                pass  # nothing but their first version
 
 
 def check_chip(port: str, profile: Profile, info: BoardInfo) -> None:

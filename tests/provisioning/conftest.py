@@ -12,7 +12,7 @@ import pytest
 from provisioning import site_file, watch
 from provisioning.errors import GatewayAwayError
 from provisioning.site_file import SiteFile
-from provisioning.up import found_site
+from provisioning.sites import found_site
 
 
 class RunningSite:

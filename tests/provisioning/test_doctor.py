@@ -21,7 +21,8 @@ from provisioning.board import Board
 from provisioning.doctor import examine
 from provisioning.emulated import emulate
 from provisioning.errors import BoardError, FaultsError
-from provisioning.up import Request, Up, open_site
+from provisioning.sites import open_site
+from provisioning.up import Request, Up
 from slimwire.cli import app
 
 C3 = profiles.load("esp32c3")

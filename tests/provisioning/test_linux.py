@@ -13,7 +13,7 @@ from models.bundle import Bundle
 from provisioning import entries, linux, site_file
 from provisioning.errors import ProvisionError
 from provisioning.site_file import SiteFile
-from provisioning.up import open_site
+from provisioning.sites import open_site
 from slimwire.systemd import Staged
 
 EUI = bytes.fromhex("0200000000000042")

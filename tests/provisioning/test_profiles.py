@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioning import fleet, profiles, secret, site_file, up
+from provisioning import fleet, profiles, secret, site_file, sites
 from provisioning.emulated import machine_name
 from provisioning.errors import ProvisionError
 from provisioning.payload import _ARCHITECTURES
@@ -126,10 +126,10 @@ def test_a_site_with_a_vault_is_opened_by_what_its_file_names(tmp_path, monkeypa
     path.write_text("format = 1\n")
     fleet.make_vault(tmp_path / "lab", secret.key_file(key), name="lab")
     with pytest.raises(ProvisionError, match="needs its passphrase"):
-        up.open_site(SiteFile.load(str(path)), create=False)
+        sites.open_site(SiteFile.load(str(path)), create=False)
     path.write_text('format = 1\n[vault]\nkey_file = "vault.key"\n')
     site = SiteFile.load(str(path))
-    with up.open_site(site, create=False) as opened:
+    with sites.open_site(site, create=False) as opened:
         assert opened.vault is not None
         assert opened.gateway.site == "lab"
 
