@@ -10,7 +10,7 @@ made here, written once, and not kept.
 
     files = write_site(site, Path("mqtt-tls"), devices=[eui], servers=["broker.example"])
 
-Public functions: `CertificateAuthority` and `write_site`.
+Public: `CertificateAuthority`, `write_site`, and `issue`, which gives the same files to a caller instead.
 """
 
 import datetime
@@ -188,14 +188,37 @@ def write_site(
     servers: Sequence[str] = (),
     days: int = 730,
 ) -> list[Path]:
-    """Write what a TLS broker and its devices need; the authority is made where the site has none.
+    """Write the files of `issue` to a directory, made if missing; their paths.
+
+    Raises:
+        ProvisionError: a device is revoked or not enrolled, or a file cannot be written.
+    """
+    files = issue(site, devices=devices, servers=servers, days=days)
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name, (content, mode) in files.items():
+            durable.replace(directory / name, content, mode)
+    except OSError as error:
+        raise ProvisionError(f"{directory} cannot be written: {error.strerror}") from None
+    return [directory / name for name in sorted(files)]
+
+
+def issue(
+    site: Site,
+    *,
+    devices: Iterable[bytes] = (),
+    servers: Sequence[str] = (),
+    days: int = 730,
+) -> dict[str, tuple[bytes, int]]:
+    """What a TLS broker and its devices need, content and mode by file name. The authority is made where the
+    site has none.
 
     `ca.pem` and `crl.pem` always; `server.pem`, `server.key` where `servers` names hosts; `EUI64.pem` and
     `EUI64.key` for each device. Keys have mode 0600. Devices that the registry says are revoked are on the
     CRL.
 
     Raises:
-        ProvisionError: a device is revoked or not enrolled, or a file cannot be written.
+        ProvisionError: a device is revoked or not enrolled, or the authority cannot be kept.
     """
     authority = _load(site)
     files: dict[str, tuple[bytes, int]] = {}
@@ -218,13 +241,7 @@ def write_site(
     files[CA_FILE] = authority.certificate, 0o644
     files[CRL_FILE] = authority.crl(), 0o644
     _keep(site, authority)
-    try:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name, (content, mode) in files.items():
-            durable.replace(directory / name, content, mode)
-    except OSError as error:
-        raise ProvisionError(f"{directory} cannot be written: {error.strerror}") from None
-    return [directory / name for name in sorted(files)]
+    return files
 
 
 def _load(site: Site) -> CertificateAuthority:
@@ -245,7 +262,7 @@ def _load(site: Site) -> CertificateAuthority:
 
 
 def _keep(site: Site, authority: CertificateAuthority) -> None:
-    """Kept before any file is written: a certificate that nobody knows of could not be revoked."""
+    """Kept before any file is given out: a certificate that nobody knows of could not be revoked."""
     if site.vault is not None:
         with site.vault.writing():
             site.vault.put("site", "ca", authority.state())

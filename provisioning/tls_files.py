@@ -1,8 +1,5 @@
 """The certificate that a board with an MQTT link over TLS gets: `firmware/links/tls.py` names the files."""
 
-import tempfile
-from pathlib import Path
-
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -17,12 +14,10 @@ def issue(site: Site, eui: bytes) -> dict[str, bytes]:
 
     The key is on the board only. Raises ProvisionError: the device is not enrolled, or revoked.
     """
-    with tempfile.TemporaryDirectory(prefix="slimwire-") as scratch:
-        folder = Path(scratch)
-        ca.write_site(site, folder, devices=[eui])
-        authority = x509.load_pem_x509_certificate((folder / ca.CA_FILE).read_bytes())
-        own = x509.load_pem_x509_certificate((folder / f"{eui.hex()}.pem").read_bytes())
-        key = serialization.load_pem_private_key((folder / f"{eui.hex()}.key").read_bytes(), None)
+    files = {name: content for name, (content, _) in ca.issue(site, devices=[eui]).items()}
+    authority = x509.load_pem_x509_certificate(files[ca.CA_FILE])
+    own = x509.load_pem_x509_certificate(files[f"{eui.hex()}.pem"])
+    key = serialization.load_pem_private_key(files[f"{eui.hex()}.key"], None)
     der = serialization.Encoding.DER
     private = key.private_bytes(
         der, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
