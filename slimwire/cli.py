@@ -52,7 +52,9 @@ def _load(name: str) -> Any:
         if found is None:
             raise
         raise found from error
-    command = typer.main.get_command(target) if isinstance(target, typer.Typer) else _single(target)
+    room = target if isinstance(target, typer.Typer) else _single(target)
+    room.rich_markup_mode = None  # as markup, the defaults in brackets of its help would be left out
+    command = typer.main.get_command(room)
     command.name = name
     return command
 
@@ -65,10 +67,10 @@ def _missing_extra(name: str, error: ModuleNotFoundError) -> MissingExtraError |
     return MissingExtraError(name, mount.extra, missing)
 
 
-def _single(function: Callable[..., object]) -> Any:
+def _single(function: Callable[..., object]) -> typer.Typer:
     app = typer.Typer(add_completion=False)
     app.command()(function)
-    return typer.main.get_command(app)
+    return app
 
 
 class _LazyGroup(TyperGroup):

@@ -33,6 +33,12 @@ def test_version() -> None:
     assert result.stdout.startswith("slimwire ")
 
 
+@pytest.mark.parametrize("room", ["edge", "gateway"])
+def test_help_says_the_defaults_that_stand_in_brackets(room: str) -> None:
+    result = run(room, "upgrade", "--help")
+    assert "Settings in TOML [the installed service's, if there are any]." in " ".join(result.stdout.split())
+
+
 def test_an_unknown_command_is_refused_by_name() -> None:
     result = run("gatway")
     assert result.returncode == 2
