@@ -265,32 +265,18 @@ def test_goals_say_what_is_held_and_what_has_no_rows(ours):
 # Records
 
 
-def test_loose_records_are_put_in_one_form(tmp_path):
-    """As training writes them while it goes: kinds and settings within the row's name, no labels."""
+def test_rows_of_unknown_kinds_are_left_out_and_named(tmp_path):
     data = DataSet("own.npz", "npz", np.zeros((16, 28, 28, 1), np.uint8), np.zeros(16, np.int64))
-    loose = [
-        {"row": "independent-0.25", "kind": "independent", "setting": "independent-0.25"},
-        {"row": "on-device", "kind": "on", "setting": "on-device"},
-        {"row": "full", "kind": "full", "setting": "full"},
-        {"row": "jpeg-5", "kind": "jpeg", "setting": "jpeg-5"},
-        {"row": "ensemble-0.5", "kind": "ensemble", "setting": "ensemble"},
-        {"row": "guess", "kind": "guess"},
-    ]
-    arrays = {"rows": np.array(json.dumps(loose))}
-    for row in loose:
+    written = [{"row": "jpeg-5", "kind": "jpeg"}, {"row": "guess", "kind": "guess"}]
+    arrays = {"rows": np.array(json.dumps(written))}
+    for row in written:
         arrays |= {
             f"{row['row']}/right": np.packbits(np.ones(16, bool)),
             f"{row['row']}/bytes": np.full(16, 50, np.uint16),
         }
-    np.savez(tmp_path / "loose.npz", **arrays)
-    found, said = rows.recorded(tmp_path / "loose.npz", data)
-    assert [(r.row, r.kind, r.setting, r.label, r.coded[0]) for r in found] == [
-        ("independent-0.25", "independent", "0.25", "independent head 0.25", 50),
-        ("on-device", "on-device", "", "all on the device, int8", 1),
-        ("full", "full", "", "raw int8 input, full model", 784),
-        ("jpeg-5", "jpeg", "5", "JPEG quality 5", 50),
-        ("ensemble-0.5", "ensemble", "0.5", "slimmable ensemble 0.5", 50),
-    ]
+    np.savez(tmp_path / "own.npz", **arrays)
+    found, said = rows.recorded(tmp_path / "own.npz", data)
+    assert [(r.row, r.kind, r.coded[0]) for r in found] == [("jpeg-5", "jpeg", 50)]
     assert len(said) == 1
     assert "kinds not known here: guess" in said[0]
 
@@ -334,8 +320,11 @@ def test_the_command_with_records_compares_and_draws(own, tmp_path):
         "entropic": (40, 90),
         "ensemble": (50, 99),
     }
+    labels = {**dict.fromkeys(kinds, "another"), "jpeg": "JPEG quality", "bottleneck": "int8 bottleneck"}
     made = [
-        record(f"{kind}-{size}", kind, rng.random(96) < 0.6 + size / 1000, size, str(size))
+        record(
+            f"{kind}-{size}", kind, rng.random(96) < 0.6 + size / 1000, size, str(size), label=labels[kind]
+        )
         for kind, sizes in kinds.items()
         for size in sizes
     ]
@@ -345,7 +334,14 @@ def test_the_command_with_records_compares_and_draws(own, tmp_path):
     ]
     made += [
         record("full", "full", rng.random(96) < 0.95, 784),
-        record("on-device", "on-device", rng.random(96) < 0.9, 1, device_macs=9_000_000),
+        record(
+            "on-device",
+            "on-device",
+            rng.random(96) < 0.9,
+            1,
+            label="all on the device",
+            device_macs=9_000_000,
+        ),
     ]
     records.write(tmp_path / "made.npz", {"n": 96, "source": "npz"}, made)
     arguments = [*own, "--records", str(tmp_path / "made.npz"), "--plot", str(tmp_path / "f.png")]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from models.bundle import Bundle
 from models.data_files import DataSet
@@ -14,19 +12,6 @@ from models.records import KINDS, Record, read
 from models.tflite_macs import macs
 
 RECORDS = Path(__file__).parent / "records"
-_LABELS = {
-    "slimmable": "ours before conversion",
-    "independent": "independent head",
-    "ensemble": "slimmable ensemble",
-    "bottleneck": "int8 bottleneck",
-    "entropic": "one model per rate",
-    "jpeg": "JPEG quality",
-    "webp": "WebP quality",
-    "raw": "raw int8 input",
-    "on-device": "all on the device, int8",
-    "full": "raw int8 input, full model",
-    "teacher": "raw int8 input, teacher",
-}
 
 
 @dataclass(frozen=True)
@@ -80,24 +65,6 @@ def recorded(path: Path, data: DataSet) -> tuple[list[Record], list[str]]:
             f"{path} records {about['n']} images ({source}) and here are {len(data.x)} ({data.source}): "
             "only the bundle's own rows"
         ]
-    rows = [_plain(record, data.x[0].size) for record in found]
-    unknown = sorted({row.kind for row in rows if row.kind not in KINDS})
+    unknown = sorted({row.kind for row in found if row.kind not in KINDS})
     said = [f"{path} has rows of kinds not known here: {', '.join(unknown)}"] if unknown else []
-    return [row for row in rows if row.kind in KINDS and row.kind != "ours"], said
-
-
-def _plain(record: Record, values: int) -> Record:
-    """One form for all: a setting without its kind, a label, and the bytes that are sent by definition.
-
-    What runs wholly on the device sends its answer, one byte; what takes the whole picture, all its values.
-    """
-    kind = "on-device" if record.row.startswith("on-device") else record.kind
-    setting = record.setting.removeprefix(kind).lstrip("-") or record.row.removeprefix(kind).lstrip("-")
-    n = len(record.right)
-    coded, device_macs = record.coded, record.device_macs
-    if kind == "on-device":
-        coded = np.ones(n, np.int64)
-    elif kind in ("raw", "full", "teacher"):
-        coded, device_macs = np.full(n, values, np.int64), 0
-    label = record.label or f"{_LABELS.get(kind, kind)} {setting}".strip()
-    return replace(record, kind=kind, setting=setting, label=label, coded=coded, device_macs=device_macs)
+    return [row for row in found if row.kind in KINDS and row.kind != "ours"], said
