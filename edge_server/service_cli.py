@@ -44,7 +44,8 @@ def _look(config: Path | None) -> list[Check]:
     from models.bundle import Bundle  # noqa: PLC0415
     from models.errors import BundleError  # noqa: PLC0415
     from security.errors import SecurityError  # noqa: PLC0415
-    from security.registry import EdgeRegistry  # noqa: PLC0415
+    from security.registry import EDGE, EdgeRegistry  # noqa: PLC0415
+    from security.signed import Gate, VerifyKey  # noqa: PLC0415
 
     try:
         settings = load(config)
@@ -55,7 +56,9 @@ def _look(config: Path | None) -> list[Check]:
         found.append(Check("registry", "none: images only", remedy="name edge-registry.json as `registry`"))
     else:
         try:
-            devices = len(EdgeRegistry.load(settings.registry).devices)
+            key = settings.registry_key
+            gate = None if key is None else Gate(EDGE, VerifyKey.of(key))
+            devices = len(EdgeRegistry.load(settings.registry, gate).devices)
             found.append(Check("registry", f"{settings.registry}: {devices} devices"))
         except SecurityError as error:
             found.append(Check("registry", error.what, False, error.remedy or "restore it from a backup"))

@@ -19,7 +19,8 @@ from gateway.legs import broker_of
 from gateway.links.zep import parse_endpoint
 from gateway.settings import EMBEDDED, Settings, load
 from security.errors import SecurityError
-from security.registry import GatewayRegistry
+from security.registry import GATEWAY, GatewayRegistry
+from security.signed import Gate, VerifyKey
 from slimwire.checks import Check, failed
 from slimwire.errors import SlimwireError
 
@@ -56,15 +57,16 @@ def _rest(settings: Settings) -> Iterator[Check]:
 
 
 def _registry(settings: Settings) -> Check:
-    path = settings.registry_file()
-    if not path.exists() and settings.registry is None:
+    path, key = settings.registry_file(), settings.registry_key
+    if not path.exists() and settings.registry is None and key is None:
         return Check(
             "registry",
             f"{path} is made at the first start",
             remedy="enrol devices: `slimwire provision --help`",
         )
     try:
-        registry = GatewayRegistry.load(path)
+        gate = None if key is None else Gate(GATEWAY, VerifyKey.of(key))
+        registry = GatewayRegistry.load(path, gate)
     except SecurityError as error:
         return Check("registry", f"{error.what}", False, error.remedy or "restore it from a backup")
     devices = sum(not device.revoked for device in registry.devices.values())

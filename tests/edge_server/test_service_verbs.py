@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from edge_server.cli import app
 from edge_server.unit import NAME, unit_text
+from security.registry import EdgeRegistry
+from security.signed import SigningKey
 from slimwire.errors import SlimwireError
 
 UNIT = f"etc/systemd/system/{NAME}"
@@ -78,6 +80,21 @@ def test_what_is_wrong_is_named_with_the_remedy(
     assert found in check["found"]
     assert remedy in check["remedy"]
     assert code == 1
+
+
+@pytest.mark.parametrize("signer", [None, SigningKey(bytes(32)), SigningKey(bytes([1]) * 32)])
+def test_a_registry_that_the_named_key_did_not_sign_would_not_start(
+    tmp_path: Path, signer: SigningKey | None
+) -> None:
+    named = SigningKey(bytes(32))
+    registry = tmp_path / "edge-registry.json"
+    EdgeRegistry(1, {}).save(registry, signer)
+    file = tmp_path / "edge.toml"
+    file.write_text(f'registry = "{registry}"\nregistry_key = "{named.public.raw.hex()}"\nport = 0\n')
+    code, out = run("check", "--config", file, "--json")
+    (check,) = [check for check in json.loads(out)["checks"] if check["name"] == "registry"]
+    assert check["good"] == (signer == named)
+    assert code == (0 if signer == named else 1)
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

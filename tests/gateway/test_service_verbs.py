@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.settings import FORMAT
+from security.signed import SigningKey
 from slimwire import systemd
 from slimwire.errors import SlimwireError
 from tests.gateway.brokers import Authority
@@ -31,7 +32,7 @@ def checked(directory: Path, text: str) -> dict[str, dict[str, object]]:
     file = directory / "gateway.toml"
     registry = save_registry(directory / "registry.json", Node(1))
     head = f'format = {FORMAT}\nstate = "{directory}"\n'
-    head += "" if "registry" in text else f'registry = "{registry}"\n'
+    head += "" if "registry =" in text else f'registry = "{registry}"\n'
     head += "" if "listen" in text else f'listen = "127.0.0.1:{free()}"\n'
     file.write_text(head + text)
     code, out = run("check", "--config", file, "--json")
@@ -53,6 +54,12 @@ def test_a_sound_gateway_passes_and_an_absent_edge_server_is_only_a_warning(tmp_
     assert "1 devices" in str(found["registry"]["found"])
 
 
+def test_a_registry_that_the_named_key_did_not_sign_would_not_start(tmp_path: Path) -> None:
+    found = checked(tmp_path, f'registry_key = "{SigningKey(bytes(32)).public.raw.hex()}"\n')["registry"]
+    assert not found["good"]
+    assert "sign" in str(found["found"])
+
+
 @pytest.mark.parametrize(
     ("text", "name", "found", "remedy"),
     [
@@ -65,6 +72,7 @@ def test_a_sound_gateway_passes_and_an_absent_edge_server_is_only_a_warning(tmp_
             "/nonexistent/registry.json",
             "enrol a device",
         ),
+        ('registry_key = "/nonexistent.pub"\n', "registry", "/nonexistent.pub", "copy it"),
         ('[uart]\nport = "/dev/nothing"\n', "uart", "is not there", "plug it in"),
         ('[mqtt]\nbroker = "127.0.0.1:1"\n', "broker", "does not answer", "goes on trying"),
         ('[mqtt]\nbroker = "127.0.0.1:1"\nca = "/nonexistent"\n', "broker", "cannot be used", "correct `ca`"),
