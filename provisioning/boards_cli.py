@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioning.errors import FaultsError, ProvisionError
+from provisioning.eui64 import of_text
 from slimwire import output
 
 _PORT = Annotated[
@@ -101,7 +102,7 @@ def up(
         key=read_stdin() if wifi_key_stdin else _wifi_key(opened, dry_run=dry_run),
         image=_image(opened, board, image, image_sha256),
         name=name,
-        eui=_eui64(eui64),
+        eui=of_text(eui64),
         sources=source,
         new_identity=new_identity,
         yes=yes,
@@ -138,7 +139,7 @@ def verify(
         profile=_profile(board),
         bundle=_bundle(opened.device.bundle),
         key=_wifi_key(opened, dry_run=False),
-        eui=_eui64(eui64),
+        eui=of_text(eui64),
         wait_s=wait,
     )
     work.validate(request)
@@ -296,7 +297,7 @@ def doctor(
     from provisioning.site_file import SiteFile  # noqa: PLC0415
 
     opened = None if site is None else SiteFile.load(site)
-    findings = examine(port, _profile(board), opened, _eui64(eui64))
+    findings = examine(port, _profile(board), opened, of_text(eui64))
     faults = [each for each in findings if not each["ok"]]
     if as_json:
         output.print_json({"port": port, "faults": len(faults), "findings": findings})
@@ -434,15 +435,3 @@ def _image(site: Any, board: str | None, image: str | None, sha256: str | None) 
             raise ProvisionError("--image-sha256 is no SHA-256", expected="64 hexadecimal digits")
         return ImageSection(image=image, sha256=sha256)
     return None if site is None or board is None else site.micropython.get(Path(board).stem)
-
-
-def _eui64(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    from wire import eui64  # noqa: PLC0415
-    from wire.errors import WireError  # noqa: PLC0415
-
-    try:
-        return eui64.parse(text)
-    except WireError as error:
-        raise ProvisionError(error.message) from error

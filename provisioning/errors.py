@@ -48,3 +48,16 @@ class FaultsError(ProvisionError):
     """A check of a board or a fleet ended with faults, each named before."""
 
     exit_code = 10
+
+
+class UnknownDeviceError(ProvisionError):
+    """No device of the site is called so, or several (`found`) are."""
+
+    exit_code = 13
+
+    def __init__(self, wanted: str, site: str, found: int) -> None:
+        super().__init__(
+            f"{found or 'no'} devices of the site {site!r} are called {wanted!r}",
+            expected="one EUI-64, or a name that one device has",
+            remedy="slimwire provision list",
+        )

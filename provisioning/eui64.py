@@ -1,8 +1,20 @@
-"""A board's EUI-64 from the number that its chip carries."""
+"""A device's EUI-64: as a person gives it, or from the number that its chip carries."""
 
 import hashlib
 
+from provisioning.errors import ProvisionError
+from wire import eui64
+from wire.errors import WireError
+
 _MAC = 6
+
+
+def of_text(text: str | None) -> bytes | None:
+    """The EUI-64 of 8 bytes that a person typed, None where nobody did. Raises ProvisionError."""
+    try:
+        return None if text is None else eui64.parse(text)
+    except WireError as error:
+        raise ProvisionError(error.message) from error
 
 
 def from_unique_id(unique_id: bytes) -> bytes | None:

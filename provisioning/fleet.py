@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from provisioning import vault as vaults
-from provisioning.errors import ProvisionError
+from provisioning.errors import ProvisionError, UnknownDeviceError
 from provisioning.identity import (
     EDGE_FILE,
     GATEWAY_FILE,
@@ -34,12 +34,6 @@ from security.signed import Gate, VerifyKey
 
 #: Epochs of one device that the registries name at most: the one before, the present one, the next.
 _EPOCHS = 3
-
-
-class UnknownDeviceError(ProvisionError):
-    """No device of the site is called so."""
-
-    exit_code = 13
 
 
 class Rotated(NamedTuple):
@@ -74,11 +68,7 @@ def find(site: Site, wanted: str) -> bytes:
         eui for eui, device in site.gateway.devices.items() if plain == eui.hex() or wanted == device.name
     ]
     if len(found) != 1:
-        raise UnknownDeviceError(
-            f"{len(found) or 'no'} devices of the site {site.gateway.site!r} are called {wanted!r}",
-            expected="one EUI-64, or a name that one device has",
-            remedy="slimwire provision list",
-        )
+        raise UnknownDeviceError(wanted, site.gateway.site, len(found))
     return found[0]
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioning.errors import ProvisionError
+from provisioning.eui64 import of_text
 from slimwire import output
 
 
@@ -30,7 +31,7 @@ def linux(
     """Enrol a Linux device: a directory with its identity, to be moved there and installed, once."""
     from provisioning.site_file import SiteFile  # noqa: PLC0415
 
-    report = enrol(SiteFile.load(site), directory, name=name, eui=_eui64(eui64), bundle=bundle)
+    report = enrol(SiteFile.load(site), directory, name=name, eui=of_text(eui64), bundle=bundle)
     if as_json:
         output.print_json(report)
         return
@@ -111,15 +112,3 @@ def enrol(
         "model_tag": tag,
         "directory": str(directory),
     }
-
-
-def _eui64(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    from wire import eui64  # noqa: PLC0415
-    from wire.errors import WireError  # noqa: PLC0415
-
-    try:
-        return eui64.parse(text)
-    except WireError as error:
-        raise ProvisionError(error.message) from error

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from provisioning import entries
-from provisioning.errors import GatewayAwayError, ProvisionError
+from provisioning.errors import GatewayAwayError, UnknownDeviceError
 from provisioning.site_file import SiteFile
 from provisioning.sites import open_site
 from provisioning.watch import Gateway
@@ -50,16 +50,12 @@ def overview(site: SiteFile) -> dict[str, Any]:
 
 
 def device(site: SiteFile, wanted: str) -> dict[str, Any]:
-    """One device by its EUI-64 (with or without colons) or its name. Raises ProvisionError."""
+    """One device by its EUI-64 (with or without colons) or its name. Raises UnknownDeviceError."""
     plain = wanted.replace(":", "").lower()
     devices: list[dict[str, Any]] = overview(site)["devices"]
     found = [each for each in devices if plain == each["eui64"] or wanted == each["name"]]
     if len(found) != 1:
-        raise ProvisionError(
-            f"{len(found) or 'no'} devices of the site {site.site!r} are called {wanted!r}",
-            expected="one EUI-64, or a name that one device has",
-            remedy="slimwire provision list",
-        )
+        raise UnknownDeviceError(wanted, site.site, len(found))
     return found[0]
 
 

@@ -44,6 +44,13 @@ def test_where_no_board_is_plugged_in_that_is_what_is_said(running) -> None:
     assert "--port" in said
 
 
+@pytest.mark.parametrize("verb", ["show", "revoke"])
+def test_a_name_that_no_device_has_ends_with_the_code_that_the_documentation_gives_it(running, verb) -> None:
+    result = CliRunner().invoke(app, ["provision", verb, "nobody", "--site", str(running.path)])
+    assert "no devices of the site 'lab' are called 'nobody'" in str(result.exception)
+    assert result.exception.exit_code == 13
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_emulate_makes_a_port_that_mpremote_takes_and_removes_it(tmp_path, number) -> None:
     port = tmp_path / "port"
