@@ -1,14 +1,13 @@
 """A MicroPython process for a measurement: the unix port from the environment, with a board's heap."""
 
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import firmware
+from models.heap import find_micropython
 from slimwire.errors import SlimwireError
 
 HEAP = "64k"
@@ -26,8 +25,7 @@ def find() -> str:
     Raises:
         SlimwireError: there is none.
     """
-    beside = Path(sys.executable).parent / "micropython"
-    path = str(beside) if beside.exists() else shutil.which("micropython")
+    path = find_micropython()
     if path is None:
         raise SlimwireError(
             "there is no `micropython` in this environment",
