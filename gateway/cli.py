@@ -75,14 +75,15 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
     if as_json:
         output.print_json({**state, **known, "enrolled": state["devices"]})
         return
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     uplink, outbox = state["uplink"], state["outbox"]
     output.stdout.print(
-        f"gateway {state['gateway']}, site {state['site']}, up {state['uptime_s']:.0f} s; "
+        f"gateway {state['gateway']}, site {escape(state['site'])}, up {state['uptime_s']:.0f} s; "
         f"memory {state['memory']['used']} of {state['memory']['bound']} bytes\n"
         f"{state['messages']} messages in {state['fragments']['accepted']} fragments; "
-        f"edge server {uplink['edge']} took {uplink['delivered']}"
+        f"edge server {escape(uplink['edge'])} took {uplink['delivered']}"
         + (" and IT IS AWAY" if uplink["away"] else "")
         + f"\noutbox: {_in_custody(outbox)}"
     )
@@ -91,7 +92,7 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
         heard = device["last_heard_s"]
         table.add_row(
             device["device"],
-            device["name"],
+            escape(device["name"]),
             f"{device['trust']:.2f}" + ("" if device["standing"] == "full" else f" {device['standing']}"),
             str(device["messages"]),
             str(device["rejected"]),
@@ -105,7 +106,7 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
             reasons.add_row(reason, str(count))
         output.stdout.print(reasons)
     for advice in state["advice"]:
-        output.stdout.print(f"[yellow]![/yellow] {advice}", highlight=False)
+        output.stdout.print(f"[yellow]![/yellow] {escape(advice)}", highlight=False)
     for stranger in known["strangers"]:
         output.stdout.print(f"not enrolled: {stranger['source']}, heard {stranger['last_heard_s']:.0f} s ago")
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 _SHOWN = 20
@@ -25,7 +26,7 @@ def view(now: Sample, before: Sample | None) -> RenderableType:
     outbox, uplink = status["outbox"], status["uplink"]
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        f"[bold]{status['gateway']}[/bold] site {status['site']}, up {status['uptime_s']:.0f} s",
+        f"[bold]{status['gateway']}[/bold] site {escape(status['site'])}, up {status['uptime_s']:.0f} s",
         f"{_rate(now, before, 'messages'):.1f} messages/s, {status['messages']} in all",
     )
     oldest = outbox["oldest_s"]
@@ -44,7 +45,9 @@ def view(now: Sample, before: Sample | None) -> RenderableType:
             for way in ("received", "sent")
         ]
         style = "" if leg["up"] else "red"
-        legs.add_row(leg["name"], leg["description"], f"{rates[0]:.1f}", f"{rates[1]:.1f}", style=style)
+        legs.add_row(
+            leg["name"], escape(leg["description"]), f"{rates[0]:.1f}", f"{rates[1]:.1f}", style=style
+        )
     earlier = {each["device"]: each for each in before.devices["devices"]} if before is not None else {}
     devices = Table("device", "name", "trust", "messages/s", "refused", "last heard", box=None)
     busy = sorted(now.devices["devices"], key=_silence)
@@ -58,7 +61,7 @@ def view(now: Sample, before: Sample | None) -> RenderableType:
         heard = each["last_heard_s"]
         devices.add_row(
             each["device"],
-            each["name"],
+            escape(each["name"]),
             f"{each['trust']:.2f} {each['standing']}",
             f"{rate:.1f}",
             str(each["rejected"]),
@@ -70,7 +73,7 @@ def view(now: Sample, before: Sample | None) -> RenderableType:
     rejected = status["fragments"]["rejected"]
     for reason, count in sorted(rejected.items(), key=lambda item: -item[1])[:_SHOWN]:
         reasons.add_row(reason, str(count))
-    advice = [f"[yellow]![/yellow] {each}" for each in status["advice"]]
+    advice = [f"[yellow]![/yellow] {escape(each)}" for each in status["advice"]]
     return Group(head, *advice, "", legs, "", devices, "", reasons if rejected else "")
 
 
