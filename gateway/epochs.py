@@ -9,9 +9,10 @@ Pure: times are monotonic seconds, passed in. `EpochsFile` keeps them over resta
 
 import json
 import logging
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from security import durable
 
 _log = logging.getLogger("gateway.epochs")
 
@@ -105,16 +106,9 @@ class EpochsFile:
         if not self._epochs.changed:
             return
         text = json.dumps({"format": _FORMAT, "saved": wall, "ages": self._epochs.ages(now)}) + "\n"
-        temporary = self.path.with_name(f".{self.path.name}.new")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            durable.replace(self.path, text.encode())
         except OSError as error:
             level = logging.DEBUG if self._failed else logging.WARNING
             _log.log(level, "key epochs cannot be kept in %s: %s", self.path, error.strerror)
