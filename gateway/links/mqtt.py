@@ -19,7 +19,7 @@ import random
 import socket
 import ssl
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import LinkError
+from gateway.links.arrivals import Arrivals
 from gateway.links.base import Leg, Received
 from gateway.reasons import Reason
 from wire import lowpan, mqtt
@@ -163,8 +164,7 @@ class MqttLink:
         self._site = site
         self._gateway = gateway
         self._bound = min(queue, 0xFFFF)
-        self._queue: deque[Received] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._arrivals = Arrivals(self._bound)
         self._held: OrderedDict[tuple[bytes, int], _Held] = OrderedDict()
         self._replies: OrderedDict[bytes, FirstSlice] = OrderedDict()
         self._received = self._sent = self._seen = 0
@@ -222,10 +222,7 @@ class MqttLink:
 
     async def receive(self) -> Received:
         """The next fragment; waits for one."""
-        while not self._queue:
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        return self._queue.popleft()
+        return await self._arrivals.get()
 
     async def send(self, frame: bytes) -> None:
         """Publish what a frame of a reply carries to the topic of the device it is addressed to."""
@@ -531,19 +528,15 @@ class MqttLink:
             self.counters[Reason.BAD_TOPIC] += 1
         elif len(message.payload) > mqtt.MAX_PACKET:
             self.counters[Reason.MALFORMED_FRAGMENT] += 1  # not kept: the queue's bound is one of pieces
-        elif len(self._queue) >= self._bound:
+        elif self._arrivals.full:
             self.counters[Reason.LINK_OVERRUN] += 1
         else:
             now = time.monotonic()
             self._received += 1
             fragment = bytes(message.payload)
-            self._queue.append(Received(fragment, origin, 255, now, device))
+            self._arrivals.put(Received(fragment, origin, 255, now, device))
             if origin.qos:
                 self._held.setdefault(_message_of(device, fragment), _Held(now, [])).origins.append(origin)
-            if self._waiter is not None:
-                if not self._waiter.done():
-                    self._waiter.set_result(None)
-                self._waiter = None
             return
         self._acknowledge(origin)
 

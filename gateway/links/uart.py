@@ -12,11 +12,12 @@ import os
 import termios
 import time
 import tty
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.errors import LinkError
+from gateway.links.arrivals import Arrivals
 from gateway.links.base import Leg, Received
 from gateway.reasons import Reason
 from wire import slip
@@ -40,9 +41,7 @@ class UartLink:
         self.counters: Counter[str] = Counter()
         self._port = port
         self._speed: int = getattr(termios, f"B{baud}")
-        self._bound = queue
-        self._queue: deque[Received] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._arrivals = Arrivals(queue)
         self._decoder = slip.Decoder()
         self._out = bytearray()
         self._received = self._sent = 0
@@ -81,10 +80,7 @@ class UartLink:
 
     async def receive(self) -> Received:
         """The next frame; waits for one."""
-        while not self._queue:
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        return self._queue.popleft()
+        return await self._arrivals.get()
 
     async def send(self, frame: bytes) -> None:
         """Write one frame; it is lost where the line is away or does not take it."""
@@ -158,15 +154,11 @@ class UartLink:
         for frame in self._decoder.feed(data):
             if frame is None:
                 self.counters[Reason.BAD_SLIP] += 1
-            elif len(self._queue) >= self._bound:
+            elif self._arrivals.full:
                 self.counters[Reason.LINK_OVERRUN] += 1
             else:
                 self._received += 1
-                self._queue.append(Received(frame, None, 255, now))
-        if self._queue and self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
+                self._arrivals.put(Received(frame, None, 255, now))
 
     def _writable(self) -> None:
         try:

@@ -7,10 +7,11 @@ its destination was last *verified* from, so that a forged source cannot draw a 
 import asyncio
 import socket
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from gateway.errors import LinkError
+from gateway.links.arrivals import Arrivals
 from gateway.links.base import Leg, Received
 from gateway.reasons import Reason
 from wire.errors import WireError
@@ -60,9 +61,7 @@ class ZepLink:
         self._sock = sock
         self._peer = peer
         self._channel = channel
-        self._bound = queue
-        self._queue: deque[Received] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._arrivals = Arrivals(queue)
         self._routes: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
         self._route_bound = routes
         self._seq = 0
@@ -134,10 +133,7 @@ class ZepLink:
 
     async def receive(self) -> Received:
         """The next frame; waits for one."""
-        while not self._queue:
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        return self._queue.popleft()
+        return await self._arrivals.get()
 
     async def send(self, frame: bytes) -> None:
         """Send one frame to the peer, or to where its destination was verified."""
@@ -196,7 +192,7 @@ class ZepLink:
                 continue  # an ICMP error of an earlier send
             if not data:
                 continue  # a peer that says it is there
-            if len(self._queue) >= self._bound:
+            if self._arrivals.full:
                 self.counters[Reason.LINK_OVERRUN] += 1
                 continue
             try:
@@ -205,11 +201,7 @@ class ZepLink:
                 self.counters[Reason.BAD_ZEP] += 1
                 continue
             self._received += 1
-            self._queue.append(Received(packet.frame, origin, packet.lqi, time.monotonic()))
-        if self._queue and self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
+            self._arrivals.put(Received(packet.frame, origin, packet.lqi, time.monotonic()))
 
     def _say_hello(self) -> None:
         assert self._peer is not None
