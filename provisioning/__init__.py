@@ -1,7 +1,7 @@
 """Provisioning: put firmware, model and identity on boards, and enrol them in a site's registries.
 
-- `identity`: a new device's identity, registries and device directory; `eui64`: its address from the board's
-  number;
+- `identity`: a new device's identity, and the registries; `device_files`: what lies on the device; `eui64`:
+  its address, typed or from the board's number;
 - `vault`: the encrypted fleet vault; `secret`: its passphrase or key file. A site that has one (`has_vault`)
   is opened with a secret and otherwise used the same way:
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from provisioning import access, entries, payload
 from provisioning.board import Board, BoardInfo, Installed
+from provisioning.device_files import COUNTER_FILES
 from provisioning.errors import BoardError, GatewayAwayError, ProvisionError
 from provisioning.eui64 import from_unique_id
-from provisioning.identity import COUNTER_FILES
 from provisioning.profiles import Profile
 from provisioning.site_file import SiteFile
 from provisioning.sites import open_site

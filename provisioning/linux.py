@@ -60,7 +60,8 @@ def enrol(
     from models.bundle import Bundle  # noqa: PLC0415  (numpy loads only where it is used)
     from models.errors import BundleError  # noqa: PLC0415
     from provisioning import entries  # noqa: PLC0415
-    from provisioning.identity import SETTINGS_FILE, local_eui64, write_device_root  # noqa: PLC0415
+    from provisioning.device_files import SETTINGS_FILE, write_device_root  # noqa: PLC0415
+    from provisioning.identity import local_eui64  # noqa: PLC0415
     from provisioning.sites import open_site  # noqa: PLC0415
 
     if (directory / SETTINGS_FILE).exists():

@@ -23,15 +23,9 @@ from firmware.errors import SettingsError
 from models.bundle import Bundle
 from provisioning import access, entries, eui64, flashing, payload, tls_files
 from provisioning.board import Board, BoardInfo, Installed, key_check, veiled
+from provisioning.device_files import COUNTER_FILES, SETTINGS_FILE, device_files
 from provisioning.errors import BoardError, ProvisionError
-from provisioning.identity import (
-    CAMERA_FILE,
-    COUNTER_FILES,
-    GATEWAY_FILE,
-    SETTINGS_FILE,
-    Site,
-    device_files,
-)
+from provisioning.identity import CAMERA_FILE, GATEWAY_FILE, Site
 from provisioning.profiles import Profile, matching
 from provisioning.site_file import ImageSection, SiteFile
 from provisioning.sites import open_site

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.bundle import Bundle
-from provisioning import identity
+from provisioning import device_files, identity
 
 GATEWAY = bytes.fromhex("02000000000000ff")
 
@@ -91,6 +91,6 @@ def enrol(
             site, gateway=GATEWAY, eui=eui, name=name, options=over_mqtt if by_wifi else options
         )
         mine = order[number - 1 :: everyone]
-        root = identity.write_device_root(site / name, bundle, device, order=mine)
+        root = device_files.write_device_root(site / name, bundle, device, order=mine)
         homes.append(Home(name, eui, root, by_wifi))
     return homes

@@ -16,7 +16,7 @@ from device.install import install, uninstall
 from device.unit import IDENTITY, NAME, STATE, unit_text
 from firmware.counter import BLOCK, slot
 from models.bundle import Bundle
-from provisioning import identity
+from provisioning import device_files, identity
 from slimwire.checks import Check
 from slimwire.errors import SlimwireError
 from slimwire.systemd import Staged
@@ -38,7 +38,7 @@ def enrolled(tmp_path: Path, bundle: Bundle):
     def make() -> Path:
         made = identity.create_device(tmp_path / "site", eui=EUI)
         where = tmp_path / f"epoch-{made['epoch']}"
-        return identity.write_device_root(where, bundle, made, camera=bundle.camera()[0][:4])
+        return device_files.write_device_root(where, bundle, made, camera=bundle.camera()[0][:4])
 
     return make
 

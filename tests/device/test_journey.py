@@ -11,7 +11,7 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.head import Head
-from provisioning import identity
+from provisioning import device_files, identity
 from tests.device.conftest import Directory
 from tests.gateway.test_journey import process
 
@@ -35,7 +35,7 @@ def test_every_sample_of_a_linux_device_is_answered_with_the_class_that_the_bund
             assert port
             settings["link"]["port"] = int(port[1])
             settings |= {"period_ms": 20, "deadline_ms": 3000, "log": ""}
-            root = identity.write_device_root(tmp_path / "device", bundle, settings)
+            root = device_files.write_device_root(tmp_path / "device", bundle, settings)
             assert (root / "device.json").stat().st_mode & 0o777 == 0o600
             device = Directory.__new__(Directory)
             device.path = root

@@ -17,7 +17,7 @@ import pytest
 
 from models.bundle import Bundle
 from models.head import Head
-from provisioning import identity
+from provisioning import device_files, identity
 from tests.firmware.loopback import REPOSITORY, log
 from tests.gateway.test_journey import process
 from wire import slip
@@ -85,7 +85,7 @@ def test_samples_go_by_espnow_dongle_and_serial_line_and_answers_come_back(micro
     device_port, dongle_port = free_ports(2)
     settings["link"] = {"type": "espnow", "dongle": address(dongle_port), "channel": 6}
     settings |= {"period_ms": 50, "deadline_ms": 400, "retries": 3}
-    root = identity.write_device_root(tmp_path / "device", bundle, settings)
+    root = device_files.write_device_root(tmp_path / "device", bundle, settings)
     (tmp_path / "dongle").mkdir()
     (tmp_path / "dongle/dongle.json").write_text(json.dumps({"format": 1, "channel": 6}))
     dongle = board(tmp_path / "dongle", DONGLE, dongle_port, device_port, stdin=held, stdout=held)
@@ -209,7 +209,7 @@ def test_a_dongle_without_good_settings_says_so(micropython, tmp_path: Path, con
 def test_a_board_without_espnow_says_so(micropython, tmp_path: Path):
     settings = identity.create_device(tmp_path / "site")
     settings["link"] = {"type": "espnow", "dongle": "020000000001", "channel": 6}
-    root = identity.write_device_root(tmp_path / "device", Bundle.load("fashion-mnist"), settings)
+    root = device_files.write_device_root(tmp_path / "device", Bundle.load("fashion-mnist"), settings)
     command = [micropython, "-X", "heapsize=128k", "-m", "firmware.main", root]
     done = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, "MICROPYPATH": "."}, capture_output=True, text=True

@@ -13,7 +13,7 @@ import pytest
 import firmware
 from edge_server.store import Store
 from models.bundle import Bundle
-from provisioning import identity
+from provisioning import device_files, identity
 from tests.firmware.conftest import micropython  # noqa: F401  (a fixture)
 from tests.gateway.test_journey import PATIENCE, admin, process
 
@@ -33,7 +33,7 @@ def enrolled(site: Path, port: int) -> Path:
     }  # fmt: skip
     options = identity.DeviceOptions(link=link, period_ms=50, deadline_ms=DEADLINE_MS, retries=3)
     device = identity.create_device(site, eui=EUI, options=options)
-    return identity.write_device_root(site / "device", Bundle.load("fashion-mnist"), device)
+    return device_files.write_device_root(site / "device", Bundle.load("fashion-mnist"), device)
 
 
 def events(home: Path) -> list[dict[str, Any]]:

@@ -18,9 +18,10 @@ import pytest
 from firmware.build import compile_to
 from models.bundle import Bundle
 from provisioning import site_file, watch
+from provisioning.device_files import write_device_root
 from provisioning.emulated import find_interpreter
 from provisioning.errors import GatewayAwayError
-from provisioning.identity import DeviceOptions, Site, write_device_root
+from provisioning.identity import DeviceOptions, Site
 from provisioning.secret import key_file
 
 REPOSITORY = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ from firmware import config
 from firmware.counter import slot
 from firmware.keys import derive
 from models.bundle import Bundle
+from provisioning.device_files import write_device_root
 from provisioning.emulated import find_interpreter
 from provisioning.errors import ProvisionError
 from provisioning.eui64 import from_unique_id
@@ -26,7 +27,6 @@ from provisioning.identity import (
     DeviceOptions,
     Site,
     create_device,
-    write_device_root,
 )
 from security.registry import EdgeRegistry, GatewayRegistry
 from security.signed import Gate, VerifyKey
