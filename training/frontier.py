@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from models.records import KINDS, Record
+from training.bundle_writer import TABLE_IMAGES
 from training.data import Data, Images
 from training.export import symbol_counts
 from training.learner import Learner, PlainLearner, TeacherLearner
@@ -37,7 +38,6 @@ from wire.rans import Tables
 
 log = logging.getLogger(__name__)
 
-TABLE_IMAGES = 20000
 LABELS = {
     "slimmable": "ours before conversion",
     "independent": "independent head",
