@@ -19,6 +19,7 @@ from typing import Any
 from gateway.errors import GatewayError
 from gateway.outbox import rows
 from gateway.outbox.salvage import PAGE, Salvaged, salvage
+from security.durable import sync_directory
 
 _log = logging.getLogger("gateway.outbox")
 
@@ -253,7 +254,7 @@ def _rebuild(path: Path, problem: str, limit: int) -> sqlite3.Connection:
     for part in (log, path.with_name(path.name + "-shm")):
         part.unlink(missing_ok=True)
     fresh.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return _settle(_connect(str(path)))
 
 
@@ -281,16 +282,8 @@ def _keep(path: Path, log: Path) -> Path:
                 os.link(source, other)
             except OSError:
                 shutil.copy2(source, other)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return aside
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _fill(db: sqlite3.Connection, found: Salvaged) -> None:
