@@ -111,6 +111,10 @@ class Reason(StrEnum):
         "A verified message of several fragments, of a device in quarantine on authenticated evidence.",
     )
     EXPIRED = "expired", "A datagram was not finished in time."
+    KEY_GONE = (
+        "key-gone",
+        "An unfinished datagram whose key left the registry: revoked, replaced or rotated out.",
+    )
     OVER_RATE = "over-rate", "Evidence, not a refusal: a verified message above the device's rate."
 
     # Beyond admission.

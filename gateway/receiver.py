@@ -245,7 +245,7 @@ class Receiver:
         self.update(registry)
 
     def update(self, registry: GatewayRegistry) -> None:
-        """Follow a registry that changed. Datagrams of devices that are gone or revoked are dropped.
+        """Follow a registry that changed. A datagram begun under a key that it no longer has is dropped.
 
         Raises:
             GatewayError: its reserves do not fit; nothing is changed then.
@@ -255,15 +255,17 @@ class Receiver:
         peers = {}
         for eui, device in registry.devices.items():
             peer = self.peers.get(eui) or Peer(device, eui64.link_local(eui), tokens=self.limits.burst)
-            if not peer.device.epochs.keys() & device.epochs.keys():
+            if not peer.device.epochs.items() & device.epochs.items():
                 peer.highest = -1  # another identity: its counters start over
             peer.device = device
             peers[eui] = peer
-        for eui in self._active - enrolled:
-            account = self.peers[eui].account
-            for datagram in list(account.open.values()):
-                self.budget.release(account, datagram)
-        self._active &= enrolled
+        for eui in list(self._active):
+            peer = self.peers[eui]
+            for datagram in list(peer.account.open.values()):
+                own = registry.devices[eui].epochs.get(datagram.epoch) if eui in enrolled else None
+                if own is None or own.frag_up != datagram.k_frag:
+                    self._close(eui, peer, datagram)
+                    self.counters[Reason.KEY_GONE] += 1
         for account in (self.peers[eui].account for eui in self._active):
             self.budget.return_borrowed(account)
         self.peers = peers

@@ -9,10 +9,13 @@ from gateway.admission import Limits
 from gateway.reasons import Reason
 from gateway.receiver import Receiver, Used
 from security.chain import KeyedChain
+from security.keys import derive_gateway
+from security.registry import Device
 from security.trust import PaperTrust
 from tests.gateway.kit import (
     GATEWAY,
     PAN,
+    SITE,
     Node,
     accepted,
     feed,
@@ -364,6 +367,40 @@ def test_a_changed_registry_takes_and_gives_devices(node: Node) -> None:
     assert target.memory_used == 0
     assert reasons(feed(target, node.frames(1, sealed_bytes(343))[1:2])) == ["stranger"]
     assert len(accepted(feed(target, other.frames(1, b"x" * 20)))) == 1
+
+
+@pytest.mark.parametrize("change", ["replaced", "rotated out", "revoked", "gone"])
+def test_a_datagram_begun_under_a_key_that_left_the_registry_is_dropped(node: Node, change: str) -> None:
+    """Whoever has the old key must not finish a message after the operator took it away."""
+    target = receiver(node)
+    frames = node.frames(9, sealed_bytes(300))
+    feed(target, frames[:-1])
+    assert target.memory_used > 0
+    other = Node(node.number, epoch=4)
+    other.keys = derive_gateway(b"\x77" * 32, node.eui, 4, SITE)
+    if change == "replaced":
+        other.epoch = node.epoch
+    after = {
+        "replaced": lambda: registry(other),
+        "rotated out": lambda: registry(other),
+        "revoked": lambda: registry(revoked=(node,)),
+        "gone": registry,
+    }[change]()
+    target.update(after)
+    assert (target.memory_used, target.counters["key-gone"]) == (0, 1)
+    assert not accepted(feed(target, frames[-1:]))
+
+
+def test_a_datagram_goes_on_while_its_key_stays_in_the_registry(node: Node) -> None:
+    target = receiver(node)
+    frames = node.frames(9, sealed_bytes(300))
+    feed(target, frames[:-1])
+    more = registry(node, Node(2))
+    later = derive_gateway(node.root, node.eui, node.epoch + 1, SITE)
+    more.devices[node.eui] = Device(node.eui, "", {node.epoch: node.keys, node.epoch + 1: later})
+    target.update(more)
+    assert len(accepted(feed(target, frames[-1:]))) == 1
+    assert target.counters["key-gone"] == 0
 
 
 def test_reserves_that_do_not_fit_are_refused_with_the_size_that_would() -> None:
