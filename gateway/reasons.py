@@ -36,7 +36,10 @@ class Reason(StrEnum):
         "malformed-lowpan",
         "6LoWPAN headers that promise bytes that are not there, or are not supported.",
     )
-    BAD_SIZE = "bad-size", "datagram_size below 40 or above 1280, or other than the UDP length says."
+    BAD_SIZE = (
+        "bad-size",
+        "datagram_size below 40 or above 1280, or other than the UDP length or a recoverable one's headers say.",
+    )
     BAD_OFFSET = "bad-offset", "A fragment where no slice of the manifest starts, or beyond the datagram."
     BAD_LENGTH = (
         "bad-length",

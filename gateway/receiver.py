@@ -540,6 +540,8 @@ class Receiver:
                 return [self._reject(Reason.RECOVERY_ABORT, source, now)]
             if fragment.sequence == 0:
                 first = lowpan.recoverable_first(fragment, source, self.gateway)
+                if fragment.offset - first.payload_length != lowpan.USUAL_SIZE:
+                    return [self._reject(Reason.BAD_SIZE, source, now)]
                 events = self._on_first(source, peer, pan, first, now, recoverable=True)
             else:
                 events = self._on_sequence(source, peer, fragment, now)
@@ -555,14 +557,15 @@ class Receiver:
         """A later fragment: of the newest open datagram with its tag, else of one that is not open."""
         if not fragment.payload:
             return [self._reject(Reason.BAD_LENGTH, source, now)]
+        offset = fragment.offset - lowpan.USUAL_SIZE
+        if offset <= 0 or offset % 8:
+            return [self._reject(Reason.BAD_OFFSET, source, now)]
         datagram = peer.account.newest.get(fragment.tag)
         if datagram is None:
             named = lowpan.Next(0, fragment.tag, fragment.sequence, fragment.payload)
             return self._on_next(source, peer, named, now)
         first = datagram.first
-        offset = first.slice_at(fragment.sequence)[0] if fragment.sequence <= first.n else -1
-        # How long the compressed headers are is nobody's to say under the MAC, and needs no saying.
-        if offset < 0 or not 0 < fragment.offset - offset <= UDP_OFFSET:
+        if fragment.sequence > first.n or first.slice_at(fragment.sequence)[0] != offset:
             return [self._reject(Reason.BAD_OFFSET, source, now)]
         return self._on_next(
             source, peer, lowpan.Next(datagram.size, datagram.tag, offset, fragment.payload), now

@@ -26,7 +26,8 @@ PORT = 0xF0B0
 _IPV6_DISPATCH = 0x41
 #: IPHC with all elided, UDP next, hop limit 64, link-local addresses; NHC with 4-bit ports and a checksum.
 _USUAL = b"\x7e\x33\xf3"
-_USUAL_SIZE = len(_USUAL) + 1 + 2
+#: Octets of those headers: three, the ports, the checksum.
+USUAL_SIZE = len(_USUAL) + 1 + 2
 
 
 @dataclass(slots=True)
@@ -172,9 +173,9 @@ def _usual(
     data: bytes, l2_src: bytes | None, l2_dst: bytes | None, datagram_size: int | None
 ) -> _Headers | None:
     """The headers that Slimwire itself sends, without `wire.iphc`; None: ask that."""
-    if not data.startswith(_USUAL) or len(data) < _USUAL_SIZE or l2_src is None or l2_dst is None:
+    if not data.startswith(_USUAL) or len(data) < USUAL_SIZE or l2_src is None or l2_dst is None:
         return None
-    if datagram_size is not None and UDP_OFFSET + len(data) - _USUAL_SIZE > datagram_size:
+    if datagram_size is not None and UDP_OFFSET + len(data) - USUAL_SIZE > datagram_size:
         return None
     ports = data[3]
     return _Headers(
@@ -183,7 +184,7 @@ def _usual(
         PORT | ports >> 4,
         PORT | ports & 0x0F,
         data[4] << 8 | data[5],
-        data[_USUAL_SIZE:],
+        data[USUAL_SIZE:],
     )
 
 

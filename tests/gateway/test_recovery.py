@@ -9,8 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.admission import Limits
 from gateway.receiver import Accepted, Acknowledge, Hint, Kept, Receiver, Verified
-from tests.gateway.kit import PAN, Node, accepted, acks, feed, reasons, receiver, sealed_bytes
+from tests.gateway.kit import GATEWAY, PAN, Node, accepted, acks, feed, reasons, receiver, sealed_bytes
+from wire import eui64
 from wire.ieee802154 import MacFrame
+from wire.ipv6 import udp_checksum
+from wire.message import PORT
 from wire.recovery_sender import Progress, RecoverySender
 from wire.rfrag import FULL_BITMAP, NULL_BITMAP, Rfrag, RfragAck
 
@@ -125,12 +128,44 @@ def other(index: int, **changes: object) -> bytes:
     return NODE.mac(fragment.emit())
 
 
+#: fragment_offset of fragment 2: the first slice and another, behind 6 octets of headers.
+AT = 6 + 88 + 96
+
+
+def inline() -> bytes:
+    """Fragment 0 with its source address and ports in full: the same datagram, its headers 17 octets longer."""
+    slices = NODE.slices(7, SEALED)
+    payload = b"".join(slices)
+    source, gateway = eui64.link_local(NODE.eui), eui64.link_local(GATEWAY)
+    checksum = udp_checksum(source, gateway, PORT, PORT, payload)
+    headers = b"\x7e\x03" + source + b"\xf0" + PORT.to_bytes(2, "big") * 2 + checksum.to_bytes(2, "big")
+    return NODE.mac(Rfrag(7, 0, len(headers) + len(payload), headers + slices[0][:64]).emit())
+
+
+@pytest.mark.parametrize("i", range(1, N))
+def test_the_offset_of_a_later_fragment_is_that_of_its_slice_behind_six_octets(i: int) -> None:
+    for offset in (88 + 96 * (i - 1) + headers for headers in range(1, 49) if headers != 6):
+        for before in ([], FRAMES[:1]):
+            target = receiver(NODE)
+            feed(target, before)
+            (event,) = target.on_frame(other(i, offset=offset, ack_request=False), 0.0)
+            if before or (offset - 6) % 8:
+                assert reasons([event]) == ["bad-offset"]
+                assert target.early.used == 0
+            else:
+                assert event == Kept(NODE.eui)  # no manifest says yet where its slice begins
+
+
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
         (other(2, sequence=9), "bad-offset"),  # no such slice
         (other(2, sequence=3), "bad-offset"),  # a slice of another place
         (other(2, offset=1000), "bad-offset"),
+        *((other(2, offset=AT + off), "bad-offset") for off in (-8, -7, -5, -1, 1, 2, 8, 40, 42)),
+        (other(2, offset=6), "bad-offset"),
+        (other(0, offset=0), "recovery-abort"),
+        (inline(), "bad-size"),  # the headers of a recoverable datagram have 6 octets
         (other(2, payload=b""), "bad-length"),
         (other(2, payload=bytes(88)), "bad-length"),
         (other(2, payload=bytes(96)), "bad-tag"),
