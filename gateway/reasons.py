@@ -38,7 +38,7 @@ class Reason(StrEnum):
     )
     BAD_SIZE = (
         "bad-size",
-        "datagram_size below 40 or above 1280, or other than the UDP length or a recoverable one's headers say.",
+        "datagram_size below 40 or above 1280, or other than the UDP length or the headers say.",
     )
     BAD_OFFSET = "bad-offset", "A fragment where no slice of the manifest starts, or beyond the datagram."
     BAD_LENGTH = (

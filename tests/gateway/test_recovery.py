@@ -133,7 +133,7 @@ AT = 6 + 88 + 96
 
 
 def inline() -> bytes:
-    """Fragment 0 with its source address and ports in full: the same datagram, its headers 17 octets longer."""
+    """Fragment 0 with its source address and ports in full: the same datagram, behind longer headers."""
     slices = NODE.slices(7, SEALED)
     payload = b"".join(slices)
     source, gateway = eui64.link_local(NODE.eui), eui64.link_local(GATEWAY)
