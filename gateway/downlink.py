@@ -43,6 +43,8 @@ class DownlinkLimits:
     gap: float = 0.002
     #: Answers waiting at most; beyond, the oldest is dropped as `downlink-full`.
     queue: int = 1024
+    #: Whoever brings answers waits for room at most so long: a radio that takes nothing holds up no uplink.
+    patience: float = 0.25
     #: How long an RFRAG-ACK is waited for at first; twice as long after each silence, up to eight times.
     ack_wait: float = 0.25
     #: Answers under way in recoverable fragments at most; others go by RFC 4944.
@@ -193,6 +195,8 @@ class Downlink:
         self._resting: dict[bytes, float] = {}
         self._exchanges: dict[tuple[bytes, int], _Exchange] = {}
         self._wake = asyncio.Event()
+        #: Set whenever an answer leaves the queue.
+        self._left = asyncio.Event()
         self._seq = 0
         self._between = self._burst = 0
         self.sent = 0
@@ -208,6 +212,16 @@ class Downlink:
     def adjust(self, limits: DownlinkLimits) -> None:
         """Other bounds, from now on."""
         self._limits = limits
+
+    async def room(self, answers: int) -> None:
+        """Until so many more answers may wait, or none does; `limits.patience` s at most."""
+        if not self._queue or len(self._queue) + answers <= self._limits.queue:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.patience):
+                while self._queue and len(self._queue) + answers > self._limits.queue:
+                    self._left.clear()
+                    await self._left.wait()
 
     def put(self, gateway: bytes, reply: Reply) -> None:
         """Queue a reply of the gateway with this EUI-64."""
@@ -260,6 +274,7 @@ class Downlink:
                 await self._go_on(exchange)
             elif self._queue:
                 following = self._queue.popleft()
+                self._left.set()
                 if callable(following):
                     following()
                 else:

@@ -49,6 +49,11 @@ class Lanes:
         return len(self._first) + len(self._later)
 
     @property
+    def ready(self) -> int:
+        """Messages that need no reading from the disk."""
+        return self.live + len(self._page)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing waits."""
         return not (self._first or self._later or self._page or self._read < self._until)

@@ -110,14 +110,15 @@ class Service:
         self.outbox = Outbox(store, OutboxLimits(bytes=box.bytes, age=box.age), self.counters)
         self._enrolled = self._not_revoked()
         self.outbox.forget({row.device for row in kept} - self._enrolled)
+        self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.uplink = Uplink(
             [HttpBus(url, up.timeout, transport=transport) for url in settings.edge_servers()],
             UplinkLimits(batch=up.batch, age=up.age, queue=up.queue),
             self.counters,
             self.outbox,
             self._on_taken,
+            self.downlink.room,
         )
-        self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.journal = Journal()
         #: Of devices heard since the start.
         self._pans: dict[bytes, int] = {}

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,6 +59,11 @@ class UplinkLimits:
 
 
 Taken = Callable[[list[tuple[Message, AnswerItem]]], None]
+Room = Callable[[int], Awaitable[None]]
+
+
+async def _room(_: int) -> None:
+    """There is always room."""
 
 
 def assigned(device: bytes, servers: Sequence[str]) -> int:
@@ -82,6 +87,7 @@ class Courier:
         counters: Counter[str],
         outbox: Outbox,
         on_taken: Taken,
+        room: Room = _room,
     ) -> None:
         self.bus = bus
         self.lanes = lanes
@@ -92,6 +98,7 @@ class Courier:
         self._counters = counters
         self._outbox = outbox
         self._on_taken = on_taken
+        self._room = room
         self._wake = asyncio.Event()
         self._wake.set()
         #: Messages in the last batch.
@@ -131,9 +138,10 @@ class Courier:
                 wanted = self.lanes.wanted(count)
                 if wanted is not None:
                     await self._read(wanted)
-                elif self.lanes.live < count:
+                elif self.lanes.ready < count:
                     dense = self._last >= _DENSE
                     await asyncio.sleep(self._limits.age * (_LONGER if dense else 1))
+                await self._room(count)
                 batch = self.lanes.head(count)
                 if batch:
                     await self._deliver(batch)
@@ -237,6 +245,7 @@ class Uplink:
         counters: where reasons are counted.
         outbox: what is in custody.
         on_taken: called for each batch, with what the edge server took and its verdicts.
+        room: awaited before each batch, with how many answers it may bring: when to fetch them.
     """
 
     def __init__(
@@ -246,6 +255,7 @@ class Uplink:
         counters: Counter[str],
         outbox: Outbox,
         on_taken: Taken,
+        room: Room = _room,
     ) -> None:
         self._servers = [bus.description for bus in buses]
         self._whose: dict[bytes, int] = {}
@@ -257,6 +267,7 @@ class Uplink:
                 counters,
                 outbox,
                 on_taken,
+                room,
             )
             for i, bus in enumerate(buses)
         ]

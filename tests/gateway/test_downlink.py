@@ -91,3 +91,31 @@ async def test_the_queue_is_bounded_and_too_large_answers_are_counted() -> None:
     task.cancel()
     assert [hear([frame])[0] for frame in link.sent] == [4]
     assert counters == {"downlink-full": 2, "downlink-unroutable": 1}
+
+
+def answer(counter: int) -> Reply:
+    return Reply(NODE.eui, 0, counter, sealed_bytes(22), PAN, NODE.keys.frag_dn)
+
+
+async def test_who_brings_answers_waits_until_there_is_room_for_them() -> None:
+    link, counters = Wire(), Counter[str]()
+    downlink = Downlink(link, DownlinkLimits(gap=0.0, queue=3, patience=3600.0), counters)
+    await downlink.room(99)  # nothing waits: so many can only come at once
+    downlink.put(GATEWAY, answer(1))
+    downlink.put(GATEWAY, answer(2))
+    await downlink.room(1)
+    waiting = asyncio.create_task(downlink.room(2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    sending = asyncio.create_task(downlink.run())
+    await asyncio.wait_for(waiting, 5)
+    sending.cancel()
+    assert link.sent
+    assert not counters
+
+
+async def test_a_radio_that_takes_nothing_holds_nobody_up() -> None:
+    downlink = Downlink(Wire(), DownlinkLimits(queue=1, patience=0.0), Counter())
+    downlink.put(GATEWAY, answer(1))
+    await asyncio.wait_for(downlink.room(1), 5)
+    assert len(downlink) == 1

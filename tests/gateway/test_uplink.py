@@ -118,6 +118,28 @@ async def test_messages_go_in_batches_of_the_limit_oldest_first() -> None:
     assert bench.counters == {}
 
 
+async def test_what_was_read_from_the_disk_waits_for_nobody() -> None:
+    bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 7))
+    bench.uplink.adjust(UplinkLimits(batch=2, age=3600.0))
+    await bench.until_empty()
+    assert bench.sent == [[1, 2], [3, 4], [5, 6]]
+
+
+async def test_answers_are_fetched_when_there_is_room_for_them() -> None:
+    log: list[str] = []
+    bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 4))
+
+    async def room(answers: int) -> None:
+        log.append(f"{answers} answers after {len(bench.edge.batches)} batches")
+
+    limits = UplinkLimits(batch=2, age=0.0)
+    buses = [courier.bus for courier in bench.uplink.couriers]
+    bench.uplink = Uplink(buses, limits, bench.counters, bench.outbox, bench._taken, room)
+    await bench.until_empty()
+    assert bench.sent == [[1, 2], [3]]
+    assert log == ["2 answers after 0 batches", "2 answers after 1 batches"]
+
+
 async def test_the_age_is_that_since_the_gateway_had_the_message() -> None:
     bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 2), age=90.0)
     await bench.until_empty()
