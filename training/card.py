@@ -12,6 +12,7 @@ _STAGES = {
     "staged": "matching the teacher's features at each width's price of bytes, then, from the middle on, the "
     "tail alone from labels and the teacher's answers",
     "refined": "head and tail together, from labels and the teacher's answers",
+    "trimmed": "the widest width alone, to fewer bytes",
 }
 
 

@@ -1,9 +1,9 @@
-"""From a recipe to a bundle: teacher, matching, answering, refining, export; each stage resumes.
+"""From a recipe to a bundle: teacher, matching, answering, refining, trimming, export; each stage resumes.
 
 *Matching*: head and the tail's first stage learn to give the teacher's features, at each width's price of
 bytes. *Answering*: the head stays as it is, and the tail learns from labels and the teacher. *Refining*,
-where a recipe asks for it: both together, with the answers alone to go by. Why so:
-docs/adr/0015-training-in-stages.md.
+where a recipe asks for it: both together, with the answers alone to go by. *Trimming*, likewise: the widest
+width alone, to fewer bytes (`training.trim`). Why so: docs/adr/0015-training-in-stages.md.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from training.loop import Machine, Plan, Trainer, outcomes, top1, train
 from training.nets import Teacher
 from training.recipe import Recipe, Rivals
 from training.slim_learner import Coding, SlimLearner, figures
+from training.trim import TrimLearner
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Stages:
         self.done: list[dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else []
 
     def run(self) -> None:
-        """Teacher, the slimmable model in its two stages, and refining where the recipe asks for it."""
+        """Teacher, the slimmable model in its two stages, refining and trimming where the recipe asks."""
         self.job.work.mkdir(parents=True, exist_ok=True)
         recipe = self.recipe
         teacher = TeacherLearner(recipe, self.classes)
@@ -114,17 +115,21 @@ class Stages:
             erase=recipe.erase,
         )
         self.stage("teacher", teacher, None, plan)
-        share = 1.0 if not recipe.refine_epochs else 0.6
-        staged = SlimLearner(NAME, recipe, self.classes, Coding(staged=True))
-        self.stage("staged", staged, teacher.net, self.plan(recipe.epochs, recipe.rate, share))
+        share = 1.0 if not (recipe.refine_epochs or recipe.trim) else 0.6
+        model = SlimLearner(NAME, recipe, self.classes, Coding(staged=True))
+        self.stage("staged", model, teacher.net, self.plan(recipe.epochs, recipe.rate, share))
         if recipe.refine_epochs:
             settled = replace(recipe, ramp_from=1.0)
             refined = SlimLearner(NAME, settled, self.classes)
-            refined.load_state_dict(staged.state_dict())
-            plan = self.plan(recipe.refine_epochs, recipe.refine_rate, 1.0)
-            self.stage(
-                "refined", refined, teacher.net, replace(plan, batch=min(plan.batch, recipe.refine_batch))
-            )
+            refined.load_state_dict(model.state_dict())
+            plan = self.plan(recipe.refine_epochs, recipe.refine_rate, 0.8 if recipe.trim else 1.0)
+            self.stage("refined", refined, teacher.net, self.small(plan))
+            model = refined
+        if recipe.trim:
+            trimmed = TrimLearner(NAME, recipe, self.classes, recipe.trim)
+            trimmed.start_from(model)
+            plan = replace(self.plan(recipe.trim_epochs, recipe.trim_rate, 1.0), weight_decay=0.0)
+            self.stage("trimmed", trimmed, teacher.net, self.small(plan))
 
     def compare(self, rivals: Rivals) -> None:
         """Trains what the finished model is compared with, for as many epochs; once.
@@ -147,6 +152,10 @@ class Stages:
         found = {"top1": full.top1, "macs": full.server_macs, "teacher_top1": wise.top1, "epochs": epochs}
         (self.job.work / FULL).write_text(json.dumps(found) + "\n")
         write_records(path, {**source, "n": len(self.data.test_x)}, records)
+
+    def small(self, plan: Plan) -> Plan:
+        """The plan with the batches of the stages in which a finished model learns on."""
+        return replace(plan, batch=min(plan.batch, self.recipe.refine_batch))
 
     def plan(self, epochs: int, rate: float, share: float) -> Plan:
         """The recipe's plan for a stage, with its share of the time that is left."""

@@ -70,6 +70,10 @@ class Recipe:
     """Epochs in which head and tail learn together, after the stages."""
     refine_rate: float = 1e-3
     refine_batch: int = 128
+    trim: Target | None = None
+    """What the widest width is taken to after everything else, by what it alone uses; None: not done."""
+    trim_epochs: int = 2
+    trim_rate: float = 2e-3
     sandwich: bool = True
     """Widest, narrowest and one width between in every step; otherwise every width."""
     shift: int = 2

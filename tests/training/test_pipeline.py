@@ -22,6 +22,7 @@ from slimwire.errors import SlimwireError
 from training import cli
 from training.data import load_data
 from training.pipeline import Job, run_job
+from training.recipe import Target
 
 
 def idx(array):
@@ -89,13 +90,20 @@ def test_a_job_ends_in_a_bundle_whose_figures_can_be_measured_again(job):
     assert "reaches 97.00 %, the teacher 99.00 %." in (loaded.path / "README.md").read_text()
 
 
-def test_a_recipe_can_be_refined_after_its_stages(job):
-    recipe = dataclasses.replace(job.recipe, epochs=2, refine_epochs=1, teacher_epochs=1)
+def test_a_recipe_can_be_refined_and_trimmed_after_its_stages(job):
+    recipe = dataclasses.replace(
+        job.recipe, epochs=2, refine_epochs=1, teacher_epochs=1, trim=Target(3.0, 5.0), trim_epochs=1
+    )
     info = run_job(dataclasses.replace(job, recipe=recipe), load_data(recipe))
-    assert [stage["stage"] for stage in info["training"]["stages"]] == ["teacher", "staged", "refined"]
+    stages = [stage["stage"] for stage in info["training"]["stages"]]
+    assert stages == ["teacher", "staged", "refined", "trimmed"]
+    trimmed = torch.load(job.work / "trimmed.pt", weights_only=True)["models"]["slimmable"]
     refined = torch.load(job.work / "refined.pt", weights_only=True)["models"]["slimmable"]
     staged = torch.load(job.work / "staged.pt", weights_only=True)["models"]["slimmable"]
     assert not torch.equal(refined["head.layers.0.weight"], staged["head.layers.0.weight"])
+    assert not torch.equal(trimmed["head.layers.0.weight"], refined["head.layers.0.weight"])
+    assert torch.equal(trimmed["head.layers.0.weight"][:4], refined["head.layers.0.weight"][:4])
+    assert "| the widest width alone, to fewer bytes | 1 |" in (job.out / "README.md").read_text()
 
 
 def test_a_directory_of_other_files_is_not_written_into(job):

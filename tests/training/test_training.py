@@ -15,7 +15,9 @@ from slimwire.errors import SlimwireError  # noqa: E402
 from training.export import export_head  # noqa: E402
 from training.learner import TeacherLearner  # noqa: E402
 from training.loop import Machine, Plan, Trainer, learning_rate, outcomes, top1, train  # noqa: E402
+from training.recipe import Target  # noqa: E402
 from training.slim_learner import Coding, SlimLearner, figures, in_symbol_order, target_factor  # noqa: E402
+from training.trim import TrimLearner  # noqa: E402
 
 MACHINE = Machine()  # float32: what is compared here is compared to the bit
 
@@ -74,6 +76,25 @@ def test_it_learns_at_every_width_and_meets_its_targets(tiny, trained):
         assert top1(outcome, split.valid_y) > 0.8  # chance is 0.25
         size = float(trained.prior(width).symbol_bits(outcome.symbols).mean()) / 8
         assert 0 < size < 1.3 * recipe.targets[width].mean
+
+
+def test_trimming_makes_the_widest_smaller_and_leaves_the_others_bit_for_bit(tiny, teacher, trained):
+    recipe, split = tiny
+    trimmed = TrimLearner("slimmable", replace(recipe, price_gain=4.0), 4, Target(2.6, 5.0))
+    trimmed.start_from(trained)
+    before = outcomes(trained, split.valid_x, MACHINE)
+    learn(trimmed, split, teacher, epochs=6, rate=1e-2, weight_decay=0.0)
+    after = outcomes(trimmed, split.valid_x, MACHINE)
+    assert torch.equal(after[0].symbols, before[0].symbols)
+    assert torch.equal(after[0].logits, before[0].logits)
+    size = [
+        float(model.prior(1).symbol_bits(outcome.symbols).mean()) / 8
+        for model, outcome in ((trained, before[1]), (trimmed, after[1]))
+    ]
+    assert size[1] < 0.9 * size[0]
+    assert top1(after[1], split.valid_y) > 0.8
+    for name, tensor in trained.tail.state_dict().items():
+        assert torch.equal(trimmed.tail.state_dict()[name], tensor), name
 
 
 def test_in_the_second_stage_the_head_stays_as_it_is(tiny, teacher):
