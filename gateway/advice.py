@@ -34,6 +34,12 @@ def _outbox(service: Service) -> Iterator[str]:
             f"{', '.join(away)} does not take messages: {outbox.messages} are in custody{room}; start the "
             "edge server, or correct `edge` in the settings"
         )
+    for url, unknown in service.uplink.unknown().items():
+        if unknown:
+            yield (
+                f"{url} has no keys for {_some([eui.hex() for eui, _ in unknown])}: what they send "
+                "waits in the outbox; give that edge server the edge-registry.json that their enrolment wrote"
+            )
     if outbox.refusing:
         yield (
             "the disk refuses the outbox, devices are told `full`: make room, or mend the file system of "

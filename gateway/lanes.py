@@ -10,6 +10,9 @@ Two lanes, each in the order in which its messages were committed, so that each 
 While both have something a batch is three quarters live, one quarter backlog: a backlog does not hold up what
 is new, and what is new does not hold up a backlog for ever. When the server is away, or more is live than
 memory should hold, all that is live joins the backlog, behind what is there.
+
+What a device sealed with keys that the server has not (`hold`) is in neither lane: it stays on the disk, and
+of it only the range of its ids is in memory, until `known`.
 """
 
 from collections import OrderedDict, deque
@@ -18,6 +21,9 @@ from itertools import chain, islice
 
 from gateway.outbox.rows import Message
 from security.trust import Standing
+
+#: A device, and the key epoch that it sealed with.
+Spoken = tuple[bytes, int]
 
 #: Part of a batch that the backlog gets while there is enough that is live.
 _BACKLOG_SHARE = 4
@@ -42,6 +48,8 @@ class Lanes:
         #: The backlog is what lies on the disk with ids above `_read` and up to `_until`, and `_page`.
         self._read, self._until = 0, last
         self._page: deque[Message] = deque()
+        #: What is held: the lowest and the highest id that was met of it.
+        self._held: dict[Spoken, tuple[int, int]] = {}
 
     @property
     def live(self) -> int:
@@ -60,6 +68,8 @@ class Lanes:
 
     def put(self, message: Message, standing: Standing) -> None:
         """Enter a message that was just committed; ids only ever rise."""
+        if self._holds(message):
+            return
         waiting = self._of.get(message.device, 0)
         first = waiting > 0 or (waiting == 0 and standing is Standing.FULL)
         (self._first if first else self._later)[message.id] = message
@@ -69,8 +79,10 @@ class Lanes:
 
     def demote(self) -> None:
         """All that is live joins the backlog."""
-        ids = [next(reversed(lane)) for lane in (self._first, self._later) if lane]
-        self._until = max(ids, default=self._until)
+        for lane in (self._first, self._later):
+            if lane:
+                self._read = min(self._read, next(iter(lane)) - 1)
+                self._until = max(self._until, next(reversed(lane)))
         self._first.clear()
         self._later.clear()
         self._of.clear()
@@ -83,8 +95,13 @@ class Lanes:
 
     def read(self, asked: tuple[int, int, int], found: Iterable[Message], last: int | None) -> None:
         """Take the page that `wanted` asked for; `last`: the highest id in it, None if it was empty."""
-        self._read = asked[1] if last is None else last
-        self._page.extend(message for message in found if self._mine(message.device))
+        if self._read == asked[0]:
+            self._read = asked[1] if last is None else last
+        there = {message.id for message in self._page}
+        for message in found:
+            known = message.id in there or message.id in self._first or message.id in self._later
+            if not known and self._mine(message.device) and not self._holds(message):
+                self._page.append(message)
 
     def head(self, count: int) -> list[Message]:
         """The next `count` messages; they stay until `done`."""
@@ -103,9 +120,38 @@ class Lanes:
                 left -= 1 if left > 0 else -1
                 if left:
                     self._of[message.device] = left
-        if any(message.id in gone for message in islice(self._page, len(gone))):
+        if any(message.id in gone for message in self._page):
             self._page = deque(message for message in self._page if message.id not in gone)
 
     def again(self, message: Message) -> None:
         """Put a message that was left alone back, in front of the backlog."""
         self._page.appendleft(message)
+
+    def hold(self, message: Message) -> None:
+        """The server has no keys for this: nothing of that device and key epoch is next until `known`."""
+        self._held.setdefault(spoken_of(message), (message.id, message.id))
+        own = [
+            one for one in chain(self._first.values(), self._later.values(), self._page) if self._holds(one)
+        ]
+        self.done(one.id for one in own if spoken_of(one) == spoken_of(message))
+
+    def known(self, spoken: Spoken) -> None:
+        """The server has the keys now: what was held is backlog, in its order."""
+        lowest, highest = self._held.pop(spoken)
+        # What lies in between and is in memory, or held for other keys, is passed over once more.
+        self._read = min(self._read, lowest - 1)
+        self._until = max(self._until, highest)
+
+    def _holds(self, message: Message) -> bool:
+        """Whether it is held; notes that it was met."""
+        spoken = spoken_of(message)
+        span = self._held.get(spoken)
+        if span is None:
+            return False
+        self._held[spoken] = min(span[0], message.id), max(span[1], message.id)
+        return True
+
+
+def spoken_of(message: Message) -> Spoken:
+    """Whose keys, and which, open it."""
+    return message.device, message.epoch

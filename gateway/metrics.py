@@ -35,9 +35,16 @@ class ServiceCollector(Collector):
         away = GaugeMetricFamily(
             "slimwire_gateway_edge_away", "1 while an edge server does not take messages", labels=["server"]
         )
+        unknown = GaugeMetricFamily(
+            "slimwire_gateway_edge_unknown",
+            "Devices and key epochs whose messages wait: the edge server has no keys for them",
+            labels=["server"],
+        )
         for courier in service.uplink.couriers:
             away.add_metric([courier.bus.description], courier.away)
+            unknown.add_metric([courier.bus.description], len(courier.unknown))
         yield away
+        yield unknown
         dropped = CounterMetricFamily(
             "slimwire_gateway_dropped", "What was dropped, by reason", labels=["reason"]
         )

@@ -138,7 +138,10 @@ class Reason(StrEnum):
         "uplink-refused",
         "The edge server refused a message by itself: it stays in the outbox and is tried again later.",
     )
-    EDGE_UNKNOWN_DEVICE = "edge-unknown-device", "The edge server does not know the device."
+    EDGE_UNKNOWN_DEVICE = (
+        "edge-unknown-device",
+        "The edge server has no keys for a message: it stays in the outbox and is tried again later.",
+    )
     EDGE_BAD_SEAL = "edge-bad-seal", "The edge server could not open the seal; authenticated evidence."
     EDGE_BAD_LATENT = (
         "edge-bad-latent",

@@ -3,11 +3,15 @@
 One courier per edge server, each with its own lanes and its own circuit breaker. A device belongs to one of
 them (`assigned`), since the exact record of what was answered lives there: sent to another one after a
 timeout, a message could be answered twice.
+
+A device that its edge server does not know is one that it does not know *yet*: nothing of it is dropped for
+that. All of it but one message stays on the disk, and that one asks again and again, less and less often.
 """
 
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +20,7 @@ from functools import partial
 
 from gateway.breaker import Breaker, State
 from gateway.bus.base import Bus, BusError, RefusedError
-from gateway.lanes import Lanes
+from gateway.lanes import Lanes, Spoken, spoken_of
 from gateway.outbox import Message, Outbox
 from gateway.reasons import Reason
 from security.trust import Standing
@@ -25,7 +29,6 @@ from wire.batch import AnswerItem, IngestItem, Verdict
 _log = logging.getLogger("gateway.uplink")
 
 _EVIDENCE: Mapping[int, Reason] = {
-    Verdict.UNKNOWN_DEVICE: Reason.EDGE_UNKNOWN_DEVICE,
     Verdict.SEAL: Reason.EDGE_BAD_SEAL,
     Verdict.LATENT: Reason.EDGE_BAD_LATENT,
     Verdict.UNKNOWN_MODEL: Reason.EDGE_UNKNOWN_MODEL,
@@ -56,6 +59,8 @@ class UplinkLimits:
     longest_pause: float = 5.0
     #: A message that the edge server refuses by itself is left alone for this long.
     aside: float = 60.0
+    #: Pause before a device that it does not know is tried again; doubled each time, up to `aside`.
+    unknown: float = 1.0
 
 
 Taken = Callable[[list[tuple[Message, AnswerItem]]], None]
@@ -74,6 +79,20 @@ def assigned(device: bytes, servers: Sequence[str]) -> int:
     return max(
         range(len(servers)), key=lambda i: hashlib.sha256(servers[i].encode() + b"\0" + device).digest()
     )
+
+
+@dataclass(slots=True)
+class _Unknown:
+    """Keys that an edge server has not, as far as it said.
+
+    Attributes:
+        probe: the message that asks again.
+        due: when it does, monotonic s; infinite while it is on its way.
+    """
+
+    probe: Message
+    due: float
+    pause: float
 
 
 class Courier:
@@ -106,6 +125,7 @@ class Courier:
         #: Messages in the next batch at most: fewer after a batch was refused.
         self._batch = limits.batch
         self._aside: dict[int, tuple[float, Message]] = {}
+        self._unknown: dict[Spoken, _Unknown] = {}
         self.idle = asyncio.Event()
 
     def adjust(self, limits: UplinkLimits) -> None:
@@ -117,6 +137,11 @@ class Courier:
     def away(self) -> bool:
         """Whether the last exchange failed."""
         return self.breaker.failures > 0
+
+    @property
+    def unknown(self) -> list[Spoken]:
+        """Devices, and their key epochs, whose messages wait because the edge server has no keys for them."""
+        return list(self._unknown)
 
     def put(self, message: Message, standing: Standing) -> None:
         """A message was committed."""
@@ -151,9 +176,10 @@ class Courier:
     async def _sleep(self) -> None:
         """Until something comes, or is to be brought back."""
         self._wake.clear()
-        due = min((at for at, _ in self._aside.values()), default=None)
+        tries = [at for at, _ in self._aside.values()] + [one.due for one in self._unknown.values()]
+        due = min(tries, default=math.inf)
         try:
-            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+            async with asyncio.timeout(None if due == math.inf else max(0.0, due - time.monotonic())):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -186,10 +212,17 @@ class Courier:
         self._batch = min(self._limits.batch, 2 * self._batch)
         self.batches += 1
         self._last = len(batch)
-        taken = []
+        taken, busy = [], False
         for message, answer in zip(batch, answers, strict=True):
             if answer.verdict == Verdict.BUSY:
+                busy = True
                 continue
+            if answer.verdict == Verdict.UNKNOWN_DEVICE:
+                self._counters[Reason.EDGE_UNKNOWN_DEVICE] += 1
+                self._hold(message)
+                continue
+            if self._unknown and self._unknown.pop(spoken_of(message), None) is not None:
+                self._known(message)
             reason = _EVIDENCE.get(answer.verdict)
             if reason is not None:
                 self._counters[reason] += 1
@@ -197,7 +230,7 @@ class Courier:
         self.delivered += len(taken)
         self.lanes.done(message.id for message, _ in taken)
         self._on_taken(taken)
-        if len(taken) < len(batch):
+        if busy:
             await asyncio.sleep(self._limits.pause)
 
     def _failed(self, error: Exception) -> None:
@@ -230,10 +263,46 @@ class Courier:
             self._aside[batch[0].id] = (time.monotonic() + self._limits.aside, batch[0])
             self.lanes.done([batch[0].id])
 
+    def _hold(self, message: Message) -> None:
+        """The edge server has no keys for it: its device waits."""
+        spoken, now = spoken_of(message), time.monotonic()
+        one = self._unknown.get(spoken)
+        if one is None:
+            pause = self._limits.unknown
+            self._unknown[spoken] = _Unknown(message, now + pause, pause)
+            _log.warning(
+                "the edge server at %s does not know device %s, key epoch %d: what it sends waits in the "
+                "outbox; give that server the edge-registry.json of its enrolment",
+                self.bus.description,
+                message.device.hex(),
+                message.epoch,
+            )
+        elif one.probe.id == message.id:
+            one.pause = min(2 * one.pause, self._limits.aside)
+            one.due = now + one.pause
+        self.lanes.hold(message)
+
+    def _known(self, message: Message) -> None:
+        _log.warning(
+            "the edge server at %s knows device %s, key epoch %d now",
+            self.bus.description,
+            message.device.hex(),
+            message.epoch,
+        )
+        self.lanes.known(spoken_of(message))
+
     def _bring_back(self) -> None:
         now = time.monotonic()
-        for one in [one for one, (at, _) in self._aside.items() if at <= now]:
-            self.lanes.again(self._aside.pop(one)[1])
+        for number in [number for number, (at, _) in self._aside.items() if at <= now]:
+            self.lanes.again(self._aside.pop(number)[1])
+        for spoken in [spoken for spoken, one in self._unknown.items() if one.due <= now]:
+            one = self._unknown[spoken]
+            if self._outbox.lasts(one.probe):
+                one.due = math.inf
+                self.lanes.again(one.probe)
+            else:  # too old, and gone: another one asks, if there is one
+                del self._unknown[spoken]
+                self.lanes.known(spoken)
 
 
 class Uplink:
@@ -301,6 +370,10 @@ class Uplink:
         """How it is with each edge server."""
         now = time.monotonic()
         return {courier.bus.description: courier.breaker.state(now) for courier in self.couriers}
+
+    def unknown(self) -> dict[str, list[Spoken]]:
+        """What waits because an edge server has no keys for it: devices and key epochs, by server."""
+        return {courier.bus.description: courier.unknown for courier in self.couriers}
 
     def put(self, message: Message, standing: Standing) -> None:
         """A message of a device of that standing was committed."""

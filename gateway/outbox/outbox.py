@@ -119,6 +119,10 @@ class Outbox:
         """How long the oldest message has been here, s; None of nothing."""
         return None if self.oldest is None else max(0.0, self.clock() - self.oldest)
 
+    def lasts(self, message: Message) -> bool:
+        """Whether custody of it has not ended by age."""
+        return message.id not in self._expired and self.clock() - message.came <= self._limits.age
+
     def offer(self, offered: Offered, standing: Standing) -> CustodyStatus | None:
         """Ask for custody of a message; `run`'s `decided` tells what became of it.
 

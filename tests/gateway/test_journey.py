@@ -150,13 +150,18 @@ def opened(node: Node, counter: int, sealed: bytes) -> Answer:
     return Answer.parse(seal.open_down(node.edge_keys, octet0(Kind.REPLY, node.epoch), counter, sealed))
 
 
-NODE, LATE = Node(1), Node(2)
+NODE, LATE, LATER = Node(1), Node(2), Node(3)
 
 
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def edge_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("edge")
+
+
+@pytest.fixture(scope="module")
+def edge(edge_home: Path) -> Iterator[str]:
     """The URL of a real edge server that serves the shipped bundle."""
-    directory = tmp_path_factory.mktemp("edge")
+    directory = edge_home
     edge_registry(NODE, LATE).save(directory / "edge-registry.json")
     arguments = ["edge", "run", "--port", "0", "--registry", str(directory / "edge-registry.json")]
     with process(directory, *arguments, until="listening on") as (_, log):
@@ -302,6 +307,36 @@ def test_a_device_enrolled_while_it_runs_is_served(bench: Bench, radio: Radio, c
         time.sleep(0.05)
     radio.send(LATE.frames(1, camera.sealed(LATE, 1, 2, 0)))
     assert opened(LATE, 1, radio.answer(LATE, 1)).status is Status.ANSWERED
+
+
+def test_a_device_that_the_edge_server_does_not_know_yet_loses_nothing(
+    bench: Bench, edge_home: Path, radio: Radio, camera: Camera
+) -> None:
+    """The gateway has the new registry, the edge server has not: custody is given, and kept."""
+
+    def told(text: str) -> bool:
+        return any(text in line for line in admin(bench.admin, "/v1/status")["advice"])
+
+    save_registry(bench.registry, NODE, LATE, LATER)
+    while len(admin(bench.admin, "/v1/devices")["devices"]) < 3:
+        time.sleep(0.05)
+    for counter in (1, 2, 3):
+        radio.send(LATER.frames(counter, camera.sealed(LATER, counter, 2, 0)))
+        assert radio.told(LATER) == (counter, "committed")
+    while not told(f"has no keys for {LATER.eui.hex()}"):
+        time.sleep(0.05)
+    radio.send(NODE.frames(450, camera.sealed(NODE, 450, 2, 0)))  # the others are served meanwhile
+    opened(NODE, 450, radio.answer(NODE, 450))
+    state = admin(bench.admin, "/v1/status")
+    assert list(state["uplink"]["unknown"].values()) == [[{"device": LATER.eui.hex(), "epoch": 0}]]
+    assert state["outbox"]["messages"] == 3
+    assert 'slimwire_gateway_edge_unknown{server="http' in admin(bench.admin, "/metrics")
+    edge_registry(NODE, LATE, LATER).save(edge_home / "edge-registry.json")
+    for counter in (1, 2, 3):
+        assert opened(LATER, counter, radio.answer(LATER, counter)).status is Status.ANSWERED
+    while admin(bench.admin, "/v1/status")["outbox"]["messages"]:
+        time.sleep(0.05)
+    assert not told("has no keys")
 
 
 def test_a_damaged_registry_leaves_the_last_good_one_in_force(

@@ -291,6 +291,78 @@ def test_every_message_is_delivered_once_and_each_lane_keeps_its_order(
     assert len(set(delivered)) == len(delivered)
 
 
+@given(
+    st.lists(
+        st.sampled_from(["new", "demote", "deliver", "deliver", "hold", "known", "slow read"]), max_size=120
+    ),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.integers(0, 12),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_held_comes_back_once_whatever_happens_meanwhile(
+    steps: list[str], batch: int, bound: int, stored: int
+) -> None:
+    disk = {i: Message(i, device(i % 3), 0, i, 0x40, 0.0, b"") for i in range(1, stored + 1)}
+    lanes, following, delivered = Lanes(bound, stored), stored + 1, list[int]()
+    held: set[bytes] = set()
+    slow: list[tuple[tuple[int, int, int], list[Message]]] = []
+
+    def read(later: bool = False) -> None:
+        asked = lanes.wanted(batch)
+        if asked is not None and not slow:
+            after, until, count = asked
+            slow.append((asked, [disk[i] for i in sorted(disk) if after < i <= until][:count]))
+        if not later:
+            while slow:
+                asked, found = slow.pop()
+                lanes.read(asked, [m for m in found if m.id in disk], found[-1].id if found else None)
+
+    def deliver() -> None:
+        read()
+        head = lanes.head(batch)
+        assert len({m.id for m in head}) == len(head)
+        for message in head:
+            if message.device in held:
+                lanes.hold(message)
+        gone = [m for m in head if m.device not in held]
+        lanes.done(m.id for m in gone)
+        for message in gone:
+            del disk[message.id]
+            delivered.append(message.id)
+
+    def known() -> None:
+        for name in held:
+            if (name, 0) in lanes._held:
+                lanes.known((name, 0))
+        held.clear()
+
+    for step in steps:
+        if step == "new":
+            message = Message(following, device(following % 3), 0, following, 0x40, 0.0, b"")
+            disk[following] = message
+            following += 1
+            lanes.put(message, FULL)
+        elif step == "demote":
+            lanes.demote()
+        elif step == "deliver":
+            deliver()
+        elif step == "hold":
+            held.add(device(1))
+        elif step == "known":
+            read()  # who sends batches does one thing after the other
+            known()
+        else:
+            read(later=True)
+        assert lanes.live <= bound
+        assert lanes.empty or disk
+    read()
+    known()
+    while not lanes.empty:
+        deliver()
+    assert sorted(delivered) == list(range(1, following))
+
+
 def test_devices_of_full_standing_go_first() -> None:
     lanes = Lanes(10, 0)
     for i, standing in ((1, PROBATION), (2, FULL), (3, Standing.QUARANTINE), (4, FULL)):

@@ -215,7 +215,6 @@ async def test_busy_messages_stay_and_others_do_not_wait_for_them() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (Verdict.UNKNOWN_DEVICE, "edge-unknown-device"),
         (Verdict.SEAL, "edge-bad-seal"),
         (Verdict.LATENT, "edge-bad-latent"),
         (Verdict.UNKNOWN_MODEL, "edge-unknown-model"),
@@ -227,6 +226,66 @@ async def test_verdicts_other_than_answers_are_counted(value: Verdict, reason: s
     await bench.until_empty()
     assert bench.counters == {reason: 1}
     assert bench.uplink.delivered == 1
+
+
+OTHER = bytes.fromhex("02000000000000bb")
+
+
+def stranger(device: bytes, taken: Verdict = Verdict.ANSWERED) -> Handler:
+    """An edge server that has no keys for one device."""
+
+    def answer(items: list[IngestItem]) -> tuple[int, bytes]:
+        words = [Verdict.UNKNOWN_DEVICE if item.device == device else taken for item in items]
+        return 200, emit_response([AnswerItem(*i[:3], v, b"") for i, v in zip(items, words, strict=True)])
+
+    return answer
+
+
+async def test_a_device_that_the_edge_server_does_not_know_waits_and_holds_up_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(stranger(DEVICE), stored=range(1, 201), batch=8, queue=16, unknown=0.02, aside=0.05)
+    task = asyncio.create_task(bench.until_empty())
+    async with asyncio.timeout(30):
+        for counter in range(1, 101):  # of both, while it does not know the one
+            clock = bench.outbox.clock()
+            bench.outbox.offer(bench.offered(counter, clock, OTHER), Standing.FULL)
+            bench.outbox.offer(bench.offered(200 + counter, clock), Standing.FULL)
+            await asyncio.sleep(0.001)
+        while len(bench.answers) < 100:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        asked = bench.counters["edge-unknown-device"]
+        while bench.counters["edge-unknown-device"] < asked + 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert bench.uplink.unknown() == {"http://edge": [(DEVICE, 0)]}
+        assert bench.outbox.messages == 300  # nothing of it was dropped
+        assert bench.uplink.live == 0
+        assert sorted(m.counter for m, _ in bench.answers) == list(range(1, 101))
+        # One message of it asks, after the batch that found it out.
+        assert all([item.device for item in batch].count(DEVICE) <= 1 for batch in bench.edge.batches[1:])
+        bench.edge.handlers = [verdict(Verdict.ANSWERED, b"answer")]  # it is enrolled there
+        await task
+    own = [m.counter for m, _ in bench.answers if m.device == DEVICE]
+    assert sorted(own) == list(range(1, 301))  # each once
+    assert own[1:] == sorted(own[1:])  # after the one that asked, in their order
+    assert bench.uplink.unknown() == {"http://edge": []}
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [DEVICE.hex() in line for line in said] == [True, True]
+    assert "edge-registry.json" in said[0]
+
+
+async def test_a_device_that_stays_unknown_waits_as_long_as_custody_lasts() -> None:
+    bench = Bench(stranger(DEVICE), stored=range(1, 4), age=99.9, unknown=0.01, aside=0.02)
+    bench.outbox.adjust(OutboxLimits(age=100.0))
+    task = asyncio.create_task(bench.until_empty())
+    async with asyncio.timeout(30):
+        while bench.outbox.messages:
+            bench.outbox.tick()
+            await asyncio.sleep(0.01)
+        await task
+    assert bench.answers == []
+    assert bench.counters["outbox-expired"] == 3
+    assert bench.counters["edge-unknown-device"] >= 3
 
 
 async def test_a_server_that_is_away_is_asked_less_and_less_and_then_with_one_message() -> None:
