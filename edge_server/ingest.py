@@ -129,12 +129,15 @@ class Ingest:
 
     def _open(self, place: int, item: IngestItem) -> _Opened | AnswerItem:
         registry = self.enrolled.registry
-        entry = registry.lookup(item.device, epoch_of(item.octet0)) if registry else None
-        if registry and item.device in registry.devices and registry.devices[item.device].revoked:
-            return _verdict(item, Verdict.REVOKED)
-        if entry is None:
+        device = registry.devices.get(item.device) if registry else None
+        if device is None:
             return _verdict(item, Verdict.UNKNOWN_DEVICE)
-        epoch, keys = entry
+        if device.revoked:
+            return _verdict(item, Verdict.REVOKED)
+        found = device.keys_for(epoch_of(item.octet0))
+        if found is None or item.epoch not in (None, found[0]):  # None: a gateway that says two bits of it
+            return _verdict(item, Verdict.UNKNOWN_DEVICE)
+        epoch, keys = found
         if kind_of(item.octet0) is not Kind.DATA:
             return _verdict(item, Verdict.SEAL)
         try:

@@ -35,6 +35,7 @@ class Epochs:
     def __init__(self, grace: float = GRACE) -> None:
         self._grace = grace
         self._first: dict[bytes, dict[int, float]] = {}
+        self._registry: Mapping[bytes, Collection[int]] | None = None
         self.changed = False
 
     def heard(self, device: bytes, epoch: int, now: float) -> None:
@@ -54,7 +55,8 @@ class Epochs:
         return max(self._first.get(device, ()), default=None)
 
     def keep(self, registry: Mapping[bytes, Collection[int]]) -> None:
-        """Forget what the registry, device -> epochs, no longer names."""
+        """Forget what the registry, device -> epochs, does not name; `restore` brings none of it back."""
+        self._registry = registry
         self._first = {
             device: {epoch: at for epoch, at in first.items() if epoch in registry[device]}
             for device, first in self._first.items()
@@ -74,6 +76,8 @@ class Epochs:
             bytes.fromhex(device): {int(epoch): now - float(age) for epoch, age in first.items()}
             for device, first in ages.items()
         }
+        if self._registry is not None:
+            self.keep(self._registry)
 
 
 class EpochsFile:

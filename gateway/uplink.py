@@ -194,7 +194,12 @@ class Courier:
         now = self._outbox.clock()
         items = [
             IngestItem(
-                m.device, m.octet0, m.counter, min(_OLDEST, max(0, int((now - m.came) * 1000))), m.sealed
+                m.device,
+                m.octet0,
+                m.counter,
+                min(_OLDEST, max(0, int((now - m.came) * 1000))),
+                m.sealed,
+                m.epoch,
             )
             for m in batch
         ]

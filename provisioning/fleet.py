@@ -155,7 +155,7 @@ def revoke(site: Site, eui: bytes) -> None:
 
 
 def re_enrol(site: Site, eui: bytes, options: DeviceOptions | None = None) -> dict[str, Any]:
-    """Take a device back, or off a stolen root: a new root under the next epoch, at once.
+    """Take a device back, or off a stolen root: a new root under a later epoch, at once.
 
     Its old root is worth nothing from the next frame on. `provision up` writes a new identity to its board;
     on a Linux device, what this returns is its device.json.

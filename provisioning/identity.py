@@ -6,13 +6,15 @@ half). Where the site has a fleet vault (`provisioning.vault`), roots, the signi
 registries are in it; else the root secret goes to the device and is kept nowhere else, and the signing key
 lies in `signing.key`.
 
-Every identity written has a new root secret. Writing one for a device that is enrolled already replaces it
-under the next epoch, since its counters start over and replay protection is per (device, epoch, counter).
+Every identity written has a new root secret and a key epoch that its EUI-64 never had (docs/adr/0018): its
+counters start over, and replay protection is per (device, epoch, counter). Writing one for a device that is
+enrolled already replaces it.
 """
 
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -39,6 +41,8 @@ PUBLIC_FILE = "registry.pub"
 
 _FORMAT = 1
 _MAX_EPOCH = 0xFFFF_FFFF
+#: Unix time, s: a clock that says less was never set.
+_CLOCK_IS_SET = 1_700_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +183,18 @@ class Site:
         return site
 
     def new_identity(
-        self, eui: bytes, options: DeviceOptions | None = None, *, take_back: bool = False
+        self,
+        eui: bytes,
+        options: DeviceOptions | None = None,
+        *,
+        take_back: bool = False,
+        now: float | None = None,
     ) -> dict[str, Any]:
         """Settings with a new root secret for a device, `device.json` as an object. Enrols nothing yet.
 
         Args:
             eui: EUI-64. options: the rest of its settings. take_back: whether it may be a revoked one.
+            now: Unix time, s; for tests.
 
         Raises:
             ProvisionError: the EUI-64 cannot be a device's, or the device is revoked.
@@ -210,7 +220,7 @@ class Site:
         settings: dict[str, Any] = {
             "format": _FORMAT,
             "eui64": eui.hex(),
-            "epoch": self.next_epoch(eui),
+            "epoch": self.first_epoch(eui, time.time() if now is None else now),
             "site": self.gateway.site,
             "gateway": self.gateway.gateway.hex(),
             "root": new_root().hex(),
@@ -289,8 +299,24 @@ class Site:
         self.vault.put("site", "gateway", self.gateway.body())
         self.vault.put("site", "edge", self.edge.body())
 
+    def first_epoch(self, eui: bytes, now: float) -> int:
+        """The epoch of a new identity: Unix time in s, or `next_epoch` where that is above it.
+
+        A site that was made anew remembers no epoch it gave, and services remember the counters used under
+        each: the number has to be one that this EUI-64 never had. A clock that was never set tells nothing;
+        then it is a random one.
+
+        Args:
+            now: Unix time, s.
+
+        Raises:
+            ProvisionError: all are used.
+        """
+        start = int(now) if now >= _CLOCK_IS_SET else secrets.randbelow(_CLOCK_IS_SET)
+        return max(self.next_epoch(eui), min(start, _MAX_EPOCH))
+
     def next_epoch(self, eui: bytes) -> int:
-        """0 for a new device, else one more than any epoch seen of it; after a restore, not below its time.
+        """One more than any epoch known of a device; after a restore, not below its time; 0 if there is none.
 
         Raises ProvisionError: all are used.
         """

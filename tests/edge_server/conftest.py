@@ -79,7 +79,7 @@ class Sender(NamedTuple):
             plaintext = latent.emit(header, self.coded(image, width))
         octet = octet0(kind, self.epoch)
         sealed = seal.seal_up(self.keys, self.eui, octet, counter, plaintext)
-        return IngestItem(self.eui, octet, counter, 5, sealed)
+        return IngestItem(self.eui, octet, counter, 5, sealed, self.epoch)
 
     def open(self, counter: int, sealed: bytes) -> Answer:
         return Answer.parse(seal.open_down(self.keys, octet0(Kind.REPLY, self.epoch), counter, sealed))

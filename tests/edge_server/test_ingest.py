@@ -13,6 +13,7 @@ from edge_server.ingest import Ingest
 from edge_server.store import Store
 from edge_server.tails import Tails
 from edge_server.width import ChanceConstrained, FixedWidth
+from security.registry import Device, EdgeRegistry
 from wire.batch import IngestItem, Verdict
 from wire.latent import InnerHeader, LinkReport
 from wire.message import Kind
@@ -115,6 +116,29 @@ def test_every_refusal_in_one_batch_and_the_good_ones_are_answered(bundle, sende
         assert (answer.cls, answer.confidence) == (0, 0)
     assert sender.open(11, results[11].sealed).cls == labels[2]
     assert not any(results[i].sealed for i in (1, 2, 3, 9, 10))
+
+
+@pytest.mark.parametrize("epochs", [(8,), (6, 7, 8), (1_763_880_000,)])
+def test_an_epoch_that_is_gone_is_not_taken_for_one_with_the_same_two_bits(
+    bundle, sender, enrol, tmp_path, epochs
+) -> None:
+    """What a gateway took before a rotation or a re-enrolment, and delivers after it, is no evidence."""
+    now = {epoch: sender._replace(epoch=epoch).keys for epoch in epochs}
+    assert max(epochs) & 3 == sender.epoch & 3
+    path = tmp_path / "edge-registry.json"
+    EdgeRegistry(devices={sender.eui: Device(sender.eui, "", now)}).save(path)
+    with Store() as store:
+        ingest = Ingest(Enrolled(path), Tails([str(bundle.path)]), store, FixedWidth(1.0))
+        late, usual = sender.item(7), sender._replace(epoch=max(epochs)).item(7)
+        results = ingest.batch([late, usual, late], NOW, UNIX)
+        assert verdicts(results) == [Verdict.UNKNOWN_DEVICE, Verdict.ANSWERED, Verdict.UNKNOWN_DEVICE]
+        assert list(store.record()) == [(sender.eui, max(epochs))]
+
+
+def test_a_gateway_that_says_two_bits_of_the_epoch_only_is_served(ingest, sender) -> None:
+    item = sender.item(7)._replace(epoch=None)
+    assert verdicts(ingest.batch([item], NOW, UNIX)) == [Verdict.ANSWERED]
+    assert verdicts(ingest.batch([sender.item(7)], NOW, UNIX)) == [Verdict.ALREADY]
 
 
 def test_another_epoch_is_another_counter_space(bundle, sender, enrol) -> None:

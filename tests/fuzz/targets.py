@@ -166,7 +166,8 @@ def _batch(data: bytes) -> None:
     if data[:4] == b"SWA1":
         assert batch.emit_response(batch.parse_response(data)) == data
     else:
-        assert batch.emit_request(batch.parse_request(data)) == data
+        items = batch.parse_request(data)
+        assert batch.emit_request(items, epochs=not data.startswith(b"SWB1")) == data
 
 
 def _mqtt(data: bytes) -> None:

@@ -80,6 +80,16 @@ def test_a_restart_does_not_prolong_the_old_epoch(tmp_path: Path) -> None:
     assert again.newest(OLD.eui) == NEW.epoch
 
 
+def test_what_a_file_says_of_another_identity_retires_nothing(tmp_path: Path) -> None:
+    """The EUI-64 was enrolled anew, under an epoch below those it had rotated to."""
+    first = Epochs()
+    first.heard(OLD.eui, NEXT.epoch, 0.0)
+    EpochsFile(tmp_path / "epochs.json", first).write(0.0, 1_000_000.0)
+    made = receiver(OLD)
+    EpochsFile(tmp_path / "epochs.json", made.epochs).restore(0.0, 1_000_000.0 + 2 * GRACE)
+    assert send(made, OLD, 1, 1.0) == "accepted"
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "saved": 0, "ages": [1]}'])
 def test_a_damaged_file_costs_only_time(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "epochs.json").write_text(text)

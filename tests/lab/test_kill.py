@@ -108,7 +108,7 @@ def test_each_way_of_breaking_a_promise_is_seen(tmp_path: Path) -> None:
 
 def test_a_cut_tap_refuses_one_batch_and_loses_the_answer_to_the_next() -> None:
     node = Node(1)
-    items = [IngestItem(node.eui, 0x40, 7, 0, b"sealed")]
+    items = [IngestItem(node.eui, 0x40, 7, 0, b"sealed", 0)]
     taken = []
 
     def handler(body: bytes) -> bytes:

@@ -209,7 +209,7 @@ def test_keys_that_are_not_the_registries(patient) -> None:
     assert "slimwire provision up" in fault["remedy"]
     report = patient.up()
     assert report["verified"]
-    assert report["epoch"] == patient.report["epoch"] + 1
+    assert report["epoch"] > patient.report["epoch"]
     assert faults(patient.examine()) == {}
 
 
@@ -229,7 +229,7 @@ def test_a_device_that_was_ordered_to_another_epoch_is_as_it_should_be(patient) 
     assert (report["changed"], report["verified"], report["epoch"]) == (False, True, before + 1)
     assert faults(patient.examine()) == {}
     patient.request = replace(patient.request, new_identity=True)
-    assert patient.up()["epoch"] == before + 2
+    assert patient.up()["epoch"] > before + 1
     board.probe()
     assert board.digests(["/epoch"]) == {"/epoch": ""}  # another identity's
 

@@ -4,6 +4,7 @@ import json
 import socket
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_server.store import Store as EdgeStore
 from firmware import config
 from firmware.counter import slot
 from firmware.keys import derive
+from gateway.outbox import Message, Offered
+from gateway.outbox import Store as Outbox
+from gateway.outbox.store import Work
+from gateway.receiver import Accepted, Receiver, Rejected
 from models.bundle import Bundle
 from provisioning.device_files import write_device_root
 from provisioning.emulated import find_interpreter
@@ -28,11 +34,18 @@ from provisioning.identity import (
     Site,
     create_device,
 )
+from security import chain, seal
+from security.chain import KeyedChain
 from security.registry import EdgeRegistry, GatewayRegistry
 from security.signed import Gate, VerifyKey
+from security.trust import PaperTrust
+from wire import lowpan
+from wire.eui64 import link_local
+from wire.message import PORT, Kind, octet0
 
 REPOSITORY = Path(__file__).parents[2]
-EUI = bytes.fromhex("0200000000000001")
+EUI, GATEWAY = bytes.fromhex("0200000000000001"), bytes.fromhex("02000000000000ff")
+YEAR_2023, NOW, YEAR_2100 = 1_700_000_000, 1_763_880_000, 4_102_444_800
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +61,90 @@ def test_the_device_and_both_registries_hold_the_same_keys(tmp_path) -> None:
     edge = EdgeRegistry.load(tmp_path / EDGE_FILE)
     assert (gateway.site, gateway.gateway) == ("north field", checked["gateway"])
     assert gateway.devices[EUI].name == edge.devices[EUI].name == "pump"
-    frag, msg = gateway.devices[EUI].epochs[0], edge.devices[EUI].epochs[0]
+    frag, msg = gateway.devices[EUI].epochs[settings["epoch"]], edge.devices[EUI].epochs[settings["epoch"]]
     assert [frag.frag_up, frag.frag_dn, msg.msg_up, msg.msg_dn] == list(mine[:4])
     for file in (GATEWAY_FILE, EDGE_FILE):
         assert stat.S_IMODE((tmp_path / file).stat().st_mode) == 0o600
         assert settings["root"] not in (tmp_path / file).read_text()
 
 
-def test_a_second_identity_has_a_new_root_and_the_next_epoch(tmp_path) -> None:
+def test_a_second_identity_has_a_new_root_and_a_later_epoch(tmp_path) -> None:
     first = create_device(tmp_path, eui=EUI)
     other = create_device(tmp_path)
     second = create_device(tmp_path, eui=EUI)
     assert first["root"] != second["root"]
-    assert (first["epoch"], other["epoch"], second["epoch"]) == (0, 0, 1)
+    assert YEAR_2023 < first["epoch"] <= other["epoch"] < YEAR_2100
+    assert first["epoch"] < second["epoch"] < YEAR_2100
     edge = EdgeRegistry.load(tmp_path / EDGE_FILE)
-    assert list(edge.devices[EUI].epochs) == [1]
+    assert list(edge.devices[EUI].epochs) == [second["epoch"]]
     assert len(edge.devices) == 2
     assert edge.version == GatewayRegistry.load(tmp_path / GATEWAY_FILE).version == 3
+
+
+def test_a_site_made_anew_gives_a_device_no_epoch_that_it_had(tmp_path) -> None:
+    """Nothing of the first site is left but what its services remember: used counters by device and epoch."""
+    settings, sites = [], []
+    for number, now in enumerate((NOW, NOW + 1)):
+        with Site.open(tmp_path / str(number), gateway=GATEWAY) as site:
+            settings.append(site.new_identity(EUI, now=now))
+            site.enrol(settings[-1])
+            sites.append((site.gateway, site.edge))
+    sealed = [_sealed(edge, one) for (_, edge), one in zip(sites, settings, strict=True)]
+    with closing(Outbox(tmp_path)) as store, EdgeStore(tmp_path / "edge") as answered:
+        for (gateway, edge), one, (octet, body) in zip(sites, settings, sealed, strict=True):
+            # The gateway: started anew with its registry and its outbox.
+            receiver = Receiver(gateway, KeyedChain(), PaperTrust())
+            for (device, epoch), flat in store.used().items():
+                receiver.restore_used(device, epoch, flat)
+            (message,) = receiver.on_frame(_frame(gateway, one, octet, body), 0.0)
+            assert isinstance(message, Accepted)
+            assert message.epoch == one["epoch"]
+            (held,) = store.commit(Work(offered=[Offered(EUI, message.epoch, 1, octet, 0.0, body)])).committed
+            assert isinstance(held, Message)
+            # The edge server, likewise.
+            keys = edge.devices[EUI].epochs[message.epoch]
+            assert seal.open_up(keys, EUI, octet, 1, body) == b"latent"
+            assert not answered.used(EUI, message.epoch, 1)
+            answered.commit([(EUI, message.epoch, 1, b"answer")])
+    # What was recorded of the first site opens nothing in the second.
+    receiver = Receiver(sites[1][0], KeyedChain(), PaperTrust())
+    (refused,) = receiver.on_frame(_frame(sites[0][0], settings[0], *sealed[0]), 0.0)
+    assert isinstance(refused, Rejected)
+
+
+def _sealed(edge: EdgeRegistry, settings: dict) -> tuple[int, bytes]:
+    epoch = settings["epoch"]
+    octet = octet0(Kind.DATA, epoch)
+    return octet, seal.seal_up(edge.devices[EUI].epochs[epoch], EUI, octet, 1, b"latent")
+
+
+def _frame(gateway: GatewayRegistry, settings: dict, octet: int, sealed: bytes) -> bytes:
+    """The one frame of message 1."""
+    keys = gateway.devices[EUI].epochs[settings["epoch"]]
+    ends = link_local(EUI), link_local(GATEWAY)
+    rooms = {"single_room": 98, "first_room": 88, "slice_room": 96}
+    (payload,) = chain.make(keys.frag_up, EUI, *ends, octet0=octet, counter=1, sealed=sealed, **rooms)
+    (frame,) = lowpan.udp_frames(EUI, GATEWAY, PORT, PORT, payload, 1, 0, 0x23F0)
+    return frame.emit()
+
+
+def test_a_clock_that_was_never_set_gives_a_random_epoch(tmp_path) -> None:
+    with Site.open(tmp_path) as site:
+        drawn = {site.first_epoch(EUI, now) for now in (0.0, 12.5, YEAR_2023 - 1) for _ in range(3)}
+        assert len(drawn) == 9
+        assert all(0 <= epoch < YEAR_2023 for epoch in drawn)
+        assert site.first_epoch(EUI, YEAR_2100 + 0.9) == YEAR_2100
+        assert site.first_epoch(EUI, 2.0**33) == 0xFFFF_FFFF
+
+
+def test_an_epoch_is_later_than_those_known_whatever_the_clock_says(tmp_path) -> None:
+    with Site.open(tmp_path) as site:
+        for now in (NOW, NOW, NOW - 1000, 0.0):
+            before = max(site.gateway.devices[EUI].epochs, default=0) if EUI in site.gateway.devices else 0
+            settings = site.new_identity(EUI, now=now)
+            assert settings["epoch"] > before
+            site.enrol(settings)
+        assert list(site.gateway.devices[EUI].epochs) == [NOW + 3]
 
 
 def test_one_site_has_one_name_and_one_gateway(tmp_path) -> None:
@@ -109,7 +189,7 @@ def test_a_gateway_file_that_cannot_be_written_leaves_the_edge_file_as_it_was(tm
 
 def test_a_site_only_thought_of_leaves_nothing(tmp_path) -> None:
     with Site.open(tmp_path / "site", create=False) as site:
-        assert site.new_identity(EUI)["epoch"] == 0
+        assert site.new_identity(EUI, now=NOW)["epoch"] == NOW
     assert not (tmp_path / "site").exists()
 
 
@@ -134,10 +214,10 @@ def test_a_device_directory_is_what_the_firmware_runs_on(tmp_path, bundle) -> No
 
 def test_writing_again_replaces_identity_counters_and_log(tmp_path, bundle) -> None:
     root = tmp_path / "dev"
-    for epoch in (0, 1):
+    for _ in range(2):
         settings = create_device(tmp_path / "site", eui=EUI)
         write_device_root(root, bundle, settings)
-        assert config.load(str(root / "device.json"))["epoch"] == epoch
+        assert config.load(str(root / "device.json"))["epoch"] == settings["epoch"]
         assert (root / "counter.a").read_bytes() == slot(1)
         assert not (root / "log.jsonl").exists()
         (root / "counter.a").write_bytes(slot(65))
