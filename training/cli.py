@@ -59,6 +59,14 @@ def train(
             help="With --recipe: then train what the model is compared with; records go to WORK/records.npz.",
         ),
     ] = False,
+    tax: Annotated[
+        int,
+        typer.Option(
+            help="Then let the model learn on for so many epochs beside each of its widths alone, to show "
+            "what sharing weights costs; records go to WORK/tax.npz.",
+            min=0,
+        ),
+    ] = 0,
 ) -> None:
     """Train a slimmable model and write its bundle: head, tail, tables, test images, measured figures, card.
 
@@ -109,6 +117,7 @@ def train(
                 threads=threads,
                 export_only=export_only,
                 rivals=RIVALS[chosen.name] if rivals else None,
+                tax=tax,
             ),
             found,
         )

@@ -30,6 +30,7 @@ from training.loop import Machine, Plan, Trainer, outcomes, top1, train
 from training.nets import Teacher
 from training.recipe import Recipe, Rivals
 from training.slim_learner import Coding, SlimLearner, figures
+from training.tax import tax_records
 from training.trim import TrimLearner
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ TEACHER_DECAY = 5e-4
 TEACHER_SHARE = 0.2
 """Share of a time limit that the teacher gets."""
 NAME = "slimmable"
-FULL, RECORDS = "full.json", "records.npz"
+FULL, RECORDS, TAX = "full.json", "records.npz", "tax.npz"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Job:
 
     ``command``: the command line that does this again. ``minutes``: how long the training may take, export
     and ``rivals`` not counted. ``rivals``: what to train afterwards for the frontier, None: nothing.
+    ``tax``: epochs for which each width then learns on alone, beside the model, 0: not done.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class Job:
     threads: int = 1
     export_only: bool = False
     rivals: Rivals | None = None
+    tax: int = 0
 
 
 def run_job(job: Job, data: Data) -> dict[str, Any]:
@@ -70,6 +73,8 @@ def run_job(job: Job, data: Data) -> dict[str, Any]:
         stages_of_job.run()
         if job.rivals is not None:
             stages_of_job.compare(job.rivals)
+        if job.tax:
+            stages_of_job.measure_tax(job.tax)
     log_path = job.work / "stages.json"
     stages = json.loads(log_path.read_text()) if log_path.exists() else []
     if not stages or stages[-1]["stage"] == "teacher":
@@ -82,7 +87,7 @@ def run_job(job: Job, data: Data) -> dict[str, Any]:
     model.to(memory_format=torch.contiguous_format)
     facts: dict[str, Any] = {
         "stages": stages,
-        "images_seen": sum(stage["images"] for stage in stages if stage["stage"] != "teacher"),
+        "images_seen": images_seen(stages),
         "teacher_validation_top1": stages[0]["validation"],
     }
     full = job.work / FULL
@@ -91,6 +96,11 @@ def run_job(job: Job, data: Data) -> dict[str, Any]:
     now = datetime.now(UTC)
     version = f"{now.year}.{now.month}.{now.day}"
     return write_bundle(model, data, Origin(job.command, job.seed, facts), version, job.out)
+
+
+def images_seen(stages: list[dict[str, Any]]) -> int:
+    """How many images the model itself saw in these stages."""
+    return sum(stage["images"] for stage in stages if stage["stage"] != "teacher")
 
 
 class Stages:
@@ -140,8 +150,7 @@ class Stages:
         if path.exists():
             return
         teacher = TeacherLearner(recipe, self.classes)
-        saved = torch.load(self.job.work / "teacher.pt", weights_only=True, map_location=self.machine.device)
-        teacher.load_state_dict(saved["models"][teacher.name])
+        self._load("teacher", teacher)
         teacher.requires_grad_(False)
         epochs = next(stage["epochs"] for stage in self.done if stage["stage"] == "staged")
         plan = replace(self.plan(epochs, recipe.rate, 1.0), seconds=math.inf)
@@ -152,6 +161,34 @@ class Stages:
         found = {"top1": full.top1, "macs": full.server_macs, "teacher_top1": wise.top1, "epochs": epochs}
         (self.job.work / FULL).write_text(json.dumps(found) + "\n")
         write_records(path, {**source, "n": len(self.data.test_x)}, records)
+
+    def measure_tax(self, epochs: int) -> None:
+        """Trains the finished model on, and each of its widths alone beside it; leaves ``tax.npz``, once."""
+        path, recipe = self.job.work / TAX, replace(self.recipe, ramp_from=1.0)
+        if path.exists():
+            return
+        if recipe.trim:
+            recipe = replace(recipe, targets=(*recipe.targets[:-1], recipe.trim))
+        teacher, model = TeacherLearner(recipe, self.classes), SlimLearner(NAME, recipe, self.classes)
+        self._load("teacher", teacher)
+        self._load(self.done[-1]["stage"], model)
+        plan = replace(self.small(self.plan(epochs, recipe.refine_rate / 2, 1.0)), seconds=math.inf)
+        records = tax_records(
+            model,
+            teacher.net.requires_grad_(False),
+            self.data,
+            plan,
+            self.machine,
+            seen=images_seen(self.done),
+            jobs=self.job.threads,
+        )
+        source = {"name": recipe.data, "source": self.data.about.get("source", ""), "split": "test"}
+        write_records(path, {**source, "n": len(self.data.test_x)}, records)
+
+    def _load(self, stage: str, learner: Learner) -> None:
+        """The weights that a stage left."""
+        saved = torch.load(self.job.work / f"{stage}.pt", weights_only=True, map_location=self.machine.device)
+        learner.to(self.machine.device).load_state_dict(saved["models"][learner.name])
 
     def small(self, plan: Plan) -> Plan:
         """The plan with the batches of the stages in which a finished model learns on."""
@@ -179,8 +216,7 @@ class Stages:
         """Trains a learner, or loads what an earlier call trained."""
         checkpoint, split = self.job.work / f"{name}.pt", self.split
         if any(stage["stage"] == name for stage in self.done):
-            saved = torch.load(checkpoint, weights_only=True, map_location=self.machine.device)
-            learner.to(self.machine.device).load_state_dict(saved["models"][learner.name])
+            self._load(name, learner)
             return
         if teacher is not None:
             teacher.requires_grad_(False)

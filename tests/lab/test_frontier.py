@@ -2,6 +2,7 @@
 that the answer is known.
 """
 
+import dataclasses
 import io
 import json
 from collections import Counter
@@ -178,6 +179,33 @@ def test_independent_heads_of_other_sizes_are_flagged_and_compared_at_equal_byte
     assert item["bytes_ratio"] == pytest.approx(1.5, abs=0.05)
     assert item["tax"]["value"] == 0
     assert item["tax_at_equal_bytes"] == {"value": None, "ci95": None}  # our curve does not go so low
+
+
+def test_the_slimming_tax_compares_what_saw_as_many_images(ours):
+    """The bundle has seen other numbers of images than the independent heads: their own twins count."""
+    seen = 10 * (ours.records[0].images_seen or 1)
+    twins = [
+        dataclasses.replace(row, row=f"slimmable-{row.setting}", kind="slimmable", images_seen=seen)
+        for row in ours.records
+    ]
+    heads = [
+        record(
+            f"independent-{row.setting}{name}",
+            "independent",
+            better(row.right, gain),
+            row.coded,
+            row.setting,
+            images_seen=images,
+        )
+        for row in ours.records
+        for name, gain, images in (("", 2, seen), ("-short", 5, 100))
+    ]
+    found = compare.slimming_tax(Table.of(ours, [*twins, *heads], 1))
+    assert found["compared"] == "slimmable"
+    assert [item["tax"]["value"] for item in found["widths"]] == [pytest.approx(2 / N, abs=1e-4)] * 4
+    assert {item["images_seen"]["ours"] for item in found["widths"]} == {seen}
+    found = compare.slimming_tax(Table.of(ours, heads, 1))
+    assert found["compared"] == "ours", "without twins the bundle is all there is to compare with"
 
 
 def test_a_codec_is_lost_to_where_its_curve_is_higher(ours):

@@ -46,22 +46,28 @@ class Table:
 
 
 def slimming_tax(table: Table) -> dict[str, Any] | None:
-    """Independent heads' accuracy less ours, by width; None without such rows.
+    """Independent heads' accuracy less that of the widths trained alike; None without such rows.
 
-    ``tax`` compares width with width; ``tax_at_equal_bytes`` compares with our curve at the independent
+    Of independent heads, those that saw the most images count. They are compared with the bundle if it saw
+    as many, to `MATCHED`, else with the ``slimmable`` records that did: ``compared`` says which. ``tax``
+    compares width with width; ``tax_at_equal_bytes`` compares with the widths' curve at the independent
     head's bytes. Several seeds of a width count as their mean.
     """
+    independent = table.kind("independent")
+    most = max((row.images_seen or 0 for row in independent), default=0)
     groups: dict[float, list[Record]] = defaultdict(list)
-    for row in table.kind("independent"):
-        groups[float(row.setting.partition("@")[0])].append(row)
-    mine = table.draws.of(table.ours.records)
+    for row in independent:
+        if (row.images_seen or 0) == most:
+            groups[float(row.setting.partition("@")[0])].append(row)
+    records = _trained_alike(table, most)
+    mine = table.draws.of(records)
     widths = []
     terms: list[Callable[[Floats, Floats], float]] = []
-    for i, record in enumerate(table.ours.records):
+    for record, own in zip(records, mine, strict=True):
         rows = groups.get(float(record.setting))
         if not rows:
             continue
-        theirs, own = table.draws.of(rows), mine[i]
+        theirs = table.draws.of(rows)
 
         def tax(a: Floats, _: Floats, theirs: list[int] = theirs, own: int = own) -> float:
             return float(a[theirs].mean() - a[own])
@@ -86,7 +92,17 @@ def slimming_tax(table: Table) -> dict[str, Any] | None:
         return None
     mean = table.draws.figure(lambda a, s: float(np.mean([term(a, s) for term in terms])))
     worst = table.draws.figure(lambda a, s: max(term(a, s) for term in terms))
-    return {"widths": widths, "mean": mean.as_json(), "worst": worst.as_json()}
+    return {"compared": records[0].kind, "widths": widths, "mean": mean.as_json(), "worst": worst.as_json()}
+
+
+def _trained_alike(table: Table, images: int) -> list[Record]:
+    """Our widths as rows that saw so many images, by width: the bundle's, or records of its training."""
+    ours = table.ours.records
+    if images and any(abs((row.images_seen or images) / images - 1) > MATCHED for row in ours):
+        recorded = [row for row in table.kind("slimmable") if row.images_seen == images]
+        if [row.setting for row in recorded] == [row.setting for row in ours]:
+            return recorded
+    return ours
 
 
 def input_share(table: Table) -> list[dict[str, Any]]:
