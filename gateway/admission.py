@@ -116,15 +116,16 @@ class Budget:
             is changed then.
         """
         evicted: list[Datagram] = []
-        older = sorted(
-            (d for d in account.open.values() if d.counter < datagram.counter), key=lambda d: d.counter
-        )
-        free = 0
-        while not self._fits(account, datagram.size - free, allowance, standing):
-            if not older:
-                return None
-            evicted.append(older.pop(0))
-            free += evicted[-1].size
+        if not self._fits(account, datagram.size, allowance, standing):
+            older = sorted(
+                (d for d in account.open.values() if d.counter < datagram.counter), key=lambda d: d.counter
+            )
+            free = 0
+            while not self._fits(account, datagram.size - free, allowance, standing):
+                if not older:
+                    return None
+                evicted.append(older.pop(0))
+                free += evicted[-1].size
         for old in evicted:
             self.release(account, old)
         self._charge(account, datagram.size)
@@ -133,6 +134,10 @@ class Budget:
         if there is None or there.counter <= datagram.counter:
             account.newest[datagram.tag & 0xFF] = datagram
         return evicted
+
+    def fits_reserve(self, account: Account, size: int, standing: Standing) -> bool:
+        """Whether `size` more bytes fit the identity's reserve: then `reserve` needs no allowance."""
+        return account.used + size <= self.limits.reserve_at(standing)
 
     def release(self, account: Account, datagram: Datagram) -> None:
         """Close `datagram`: it is complete, expired or evicted."""

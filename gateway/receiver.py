@@ -467,9 +467,9 @@ class Receiver:
         datagram = Datagram(first, epoch, keys.frag_up, pan, now, retry=retry)
         if not datagram.complete:
             standing = self.standing(source, now)
-            evicted = self.budget.reserve(
-                peer.account, datagram, self.trust.budget(source, self.budget.shared), standing
-            )
+            own = self.budget.fits_reserve(peer.account, datagram.size, standing)
+            allowance = 0 if own else self.trust.budget(source, self.budget.shared)
+            evicted = self.budget.reserve(peer.account, datagram, allowance, standing)
             if evicted is None:
                 quarantined = standing is Standing.QUARANTINE
                 return [

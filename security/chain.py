@@ -5,11 +5,10 @@ the manifest has it*, so once the first slice is verified the others may be chec
 one is refused alone. `wire.message` says which bytes a tag covers; this module has the keys and computes.
 """
 
-import hashlib
 import hmac
-from functools import lru_cache
 from typing import Protocol
 
+from security.mac import hmac_sha256
 from wire.message import (
     FIRST_TAG,
     MAC_LENGTH,
@@ -120,29 +119,12 @@ class KeyedChain:
         if len(data) != length:
             return False
         covered = tag_input(device_eui, first.counter, i, offset, previous_tag=first.tag(i - 1), data=data)
-        return hmac.compare_digest(_hmac_sha256(k_frag, covered)[:TAG_LENGTH], first.tag(i))
+        return hmac.compare_digest(hmac_sha256(k_frag, covered)[:TAG_LENGTH], first.tag(i))
 
 
 def _mac(k_frag: bytes, covered: bytes) -> bytes:
-    return _hmac_sha256(k_frag, covered)[:MAC_LENGTH]
+    return hmac_sha256(k_frag, covered)[:MAC_LENGTH]
 
 
 def _tag(k_frag: bytes, covered: bytes) -> bytes:
-    return _hmac_sha256(k_frag, covered)[:TAG_LENGTH]
-
-
-def _hmac_sha256(key: bytes, data: bytes) -> bytes:
-    """RFC 2104 from the states after the pads: half the time of a one-shot HMAC for bytes of one frame."""
-    after_inner, after_outer = _after_pads(key)
-    inner, outer = after_inner.copy(), after_outer.copy()
-    inner.update(data)
-    outer.update(inner.digest())
-    return outer.digest()
-
-
-@lru_cache(maxsize=4096)
-def _after_pads(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
-    """SHA-256 after a key's inner and outer pad, for the keys used last. Keys are at most a block long."""
-    padded = key.ljust(64, b"\0")
-    inner, outer = (bytes(octet ^ pad for octet in padded) for pad in (0x36, 0x5C))
-    return hashlib.sha256(inner), hashlib.sha256(outer)
+    return hmac_sha256(k_frag, covered)[:TAG_LENGTH]

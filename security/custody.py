@@ -2,6 +2,7 @@
 
 import hmac
 
+from security.mac import hmac_sha256
 from wire.message import MAC_LENGTH, Kind, octet0
 from wire.reply import Custody, CustodyStatus, custody_head, custody_mac_input
 
@@ -27,4 +28,4 @@ def verify(k_frag_dn: bytes, gateway: bytes, device: bytes, ack: Custody) -> boo
 
 
 def _mac(key: bytes, gateway: bytes, device: bytes, head: bytes) -> bytes:
-    return hmac.digest(key, custody_mac_input(gateway, device, head), "sha256")[:MAC_LENGTH]
+    return hmac_sha256(key, custody_mac_input(gateway, device, head))[:MAC_LENGTH]

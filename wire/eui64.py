@@ -9,6 +9,8 @@ Addresses are `bytes` everywhere in `wire`; text appears only where a person rea
 Reasons: `eui64`, `not-link-local`.
 """
 
+from functools import lru_cache
+
 from wire.errors import WireError
 
 _UNIVERSAL_LOCAL = 0x02
@@ -51,6 +53,7 @@ def iid(address: bytes) -> bytes:
     raise WireError("eui64", f"a link-layer address of {len(address)} bytes: expected 8 or 2")
 
 
+@lru_cache(maxsize=4096)
 def link_local(address: bytes) -> bytes:
     """The link-local IPv6 address, 16 bytes, of an EUI-64 or short address.
 

@@ -46,16 +46,8 @@ class Frag1:
         Raises:
             WireError: see the reasons above.
         """
-        if len(data) < FRAG1_SIZE:
-            raise WireError("truncated", f"{len(data)} bytes of FRAG1: its header has {FRAG1_SIZE}")
-        if data[0] & 0xF8 != 0xC0:
-            raise WireError("dispatch", f"dispatch 0x{data[0]:02x}: FRAG1 starts with the bits 11000")
-        size = (data[0] & 0x07) << 8 | data[1]
-        if size < MIN_DATAGRAM:
-            raise WireError("frag-size", f"datagram_size {size}: IPv6 starts at {MIN_DATAGRAM}")
-        if len(data) == FRAG1_SIZE:
-            raise WireError("frag-empty", "a first fragment without octets")
-        return cls(size, data[2] << 8 | data[3], data[FRAG1_SIZE:])
+        size, tag = frag1_header(data)
+        return cls(size, tag, data[FRAG1_SIZE:])
 
     def emit(self) -> bytes:
         """The fragment's bytes."""
@@ -92,6 +84,24 @@ class FragN:
         """The fragment's bytes."""
         header = (0xE000 | self.size).to_bytes(2, "big") + self.tag.to_bytes(2, "big")
         return header + bytes((self.offset >> 3,)) + self.payload
+
+
+def frag1_header(data: bytes) -> tuple[int, int]:
+    """(datagram_size, datagram_tag) of a first fragment; `Frag1.parse` without the object.
+
+    Raises:
+        WireError: see the reasons above.
+    """
+    if len(data) < FRAG1_SIZE:
+        raise WireError("truncated", f"{len(data)} bytes of FRAG1: its header has {FRAG1_SIZE}")
+    if data[0] & 0xF8 != 0xC0:
+        raise WireError("dispatch", f"dispatch 0x{data[0]:02x}: FRAG1 starts with the bits 11000")
+    size = (data[0] & 0x07) << 8 | data[1]
+    if size < MIN_DATAGRAM:
+        raise WireError("frag-size", f"datagram_size {size}: IPv6 starts at {MIN_DATAGRAM}")
+    if len(data) == FRAG1_SIZE:
+        raise WireError("frag-empty", "a first fragment without octets")
+    return size, data[2] << 8 | data[3]
 
 
 def fragn_header(data: bytes) -> tuple[int, int, int]:

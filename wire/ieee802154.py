@@ -17,6 +17,7 @@ Reasons: `truncated`, `oversized`, `bad-fcs`, `frame-type`, `frame-version`, `ad
 `pan-compression`, `security-header`, `ie`.
 """
 
+import struct
 from binascii import crc_hqx
 from dataclasses import dataclass
 from enum import IntEnum
@@ -55,6 +56,7 @@ class FrameKind(IntEnum):
 _USUAL = FrameKind.DATA | _PAN_COMPRESSION | 3 << 10 | 3 << 14
 _USUAL_MASK = 0xFFFF & ~(_ACK_REQUEST | 1 << 12)
 _USUAL_HEADER = 21
+_USUAL_START = struct.Struct("<HBH")
 _DATA = FrameKind.DATA
 
 
@@ -247,6 +249,39 @@ class MacFrame:
             WireError: if the fields make no frame: `oversized`, `address-mode`, `pan-compression`,
                 `frame-version`.
         """
+        frame = self._usual()
+        if frame is None:
+            frame = self._any()
+        if len(frame) + FCS_SIZE > MAX_FRAME:
+            raise WireError(
+                "oversized", f"a frame of {len(frame) + FCS_SIZE} bytes: 802.15.4 allows 127 with the FCS"
+            )
+        return frame + _fcs_bytes(frame) if fcs else frame
+
+    def _usual(self) -> bytes | None:
+        """The frame without its FCS if it is of the form that a gateway sends nearly always."""
+        seq, pan, dst, src = self.seq, self.pan, self.dst, self.src
+        if (
+            dst is None
+            or src is None
+            or seq is None
+            or pan is None
+            or not len(dst) == len(src) == 8
+            or self.kind is not _DATA
+            or self.version > 1
+            or self.src_pan is not None
+            or self.pan_compression is False
+            or self.pending
+            or self.secured
+            or self.security
+            or self.ies
+        ):
+            return None
+        control = _USUAL | (_ACK_REQUEST if self.ack_request else 0) | self.version << 12
+        return _USUAL_START.pack(control, seq, pan) + dst[::-1] + src[::-1] + self.payload
+
+    def _any(self) -> bytes:
+        """The frame without its FCS."""
         dst_mode, src_mode = _mode(self.dst), _mode(self.src)
         compression = self.pan_compression
         if compression is None:
@@ -283,12 +318,7 @@ class MacFrame:
         if self.src:
             parts.append(self.src[::-1])
         parts += (self.security, self.ies, self.payload)
-        frame = b"".join(parts)
-        if len(frame) + FCS_SIZE > MAX_FRAME:
-            raise WireError(
-                "oversized", f"a frame of {len(frame) + FCS_SIZE} bytes: 802.15.4 allows 127 with the FCS"
-            )
-        return frame + _fcs_bytes(frame) if fcs else frame
+        return b"".join(parts)
 
 
 def _mode(address: bytes | None) -> int:

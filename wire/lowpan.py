@@ -108,16 +108,16 @@ def parse(
         return Next(size, tag, offset - UDP_OFFSET, mac_payload[frag.FRAGN_SIZE :])
     if kind != 0xC0:
         return Unfragmented(*_headers(mac_payload, l2_src, l2_dst, contexts, None))
-    first = frag.Frag1.parse(mac_payload)
-    if not UDP_OFFSET <= first.size <= MTU:
-        raise WireError("frag-size", f"datagram_size {first.size}: expected {UDP_OFFSET}..{MTU}")
-    headers = _headers(first.payload, l2_src, l2_dst, contexts, first.size)
-    payload, length = headers.payload, first.size - UDP_OFFSET
+    size, tag = frag.frag1_header(mac_payload)
+    if not UDP_OFFSET <= size <= MTU:
+        raise WireError("frag-size", f"datagram_size {size}: expected {UDP_OFFSET}..{MTU}")
+    headers = _headers(mac_payload[frag.FRAG1_SIZE :], l2_src, l2_dst, contexts, size)
+    payload, length = headers.payload, size - UDP_OFFSET
     if len(payload) % 8 and len(payload) != length:
         raise WireError(
             "frag-length", f"a first fragment of {len(payload)} payload octets: not a multiple of 8"
         )
-    return First(first.size, first.tag, *headers, length)
+    return First(size, tag, *headers, length)
 
 
 def recoverable_first(
@@ -258,14 +258,21 @@ def udp_frames(
     """
     if len(payload) > MTU - UDP_OFFSET:
         raise WireError("frag-size", f"a UDP payload of {len(payload)} bytes: at most {MTU - UDP_OFFSET} go")
-    src, dst = eui64.link_local(src_eui), eui64.link_local(dst_eui)
-    checksum = udp_checksum(src, dst, sport, dport, payload)
-    header = iphc.compress_udp(src, dst, sport, dport, checksum, src_eui, dst_eui)
+    header = _compressed(src_eui, dst_eui, sport, dport, payload)
     room = ieee802154.room(dst_eui, src_eui)
     return [
         MacFrame(FrameKind.DATA, (seq + index) & 0xFF, pan, dst_eui, src_eui, part, ack_request, version=1)
         for index, part in enumerate(frag.cut(header, UDP_OFFSET, payload, tag, room, first_slice, step))
     ]
+
+
+def _compressed(src_eui: bytes, dst_eui: bytes, sport: int, dport: int, payload: bytes) -> bytes:
+    """The headers, as on the air, of a UDP datagram between these link-layer addresses' link-local ones."""
+    src, dst = eui64.link_local(src_eui), eui64.link_local(dst_eui)
+    checksum = udp_checksum(src, dst, sport, dport, payload)
+    if sport >> 4 == dport >> 4 == PORT >> 4:
+        return _USUAL + bytes(((sport & 0x0F) << 4 | dport & 0x0F, checksum >> 8, checksum & 0xFF))
+    return iphc.compress_udp(src, dst, sport, dport, checksum, src_eui, dst_eui)
 
 
 def recoverable(
@@ -294,9 +301,7 @@ def recoverable(
     """
     if len(payload) > MTU - UDP_OFFSET:
         raise WireError("frag-size", f"a UDP payload of {len(payload)} bytes: at most {MTU - UDP_OFFSET} go")
-    src, dst = eui64.link_local(src_eui), eui64.link_local(dst_eui)
-    checksum = udp_checksum(src, dst, sport, dport, payload)
-    header = iphc.compress_udp(src, dst, sport, dport, checksum, src_eui, dst_eui)
+    header = _compressed(src_eui, dst_eui, sport, dport, payload)
     room = ieee802154.room(dst_eui, src_eui) - rfrag.HEADER_SIZE
     if (
         first_slice % 8

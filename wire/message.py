@@ -53,6 +53,9 @@ class Kind(IntEnum):
     UPDATE = 3  # reserved
 
 
+_KINDS = tuple(Kind)
+
+
 def octet0(kind: int, epoch: int, *, fragmented: bool = False) -> int:
     """The first octet: protocol version, kind, epoch mod 4, F."""
     if not 0 <= kind <= 3:
@@ -66,7 +69,7 @@ def without_f(octet: int) -> int:
 
 
 def kind_of(octet: int) -> Kind:
-    return Kind(octet >> 4 & 3)
+    return _KINDS[octet >> 4 & 3]
 
 
 def epoch_of(octet: int) -> int:
