@@ -202,6 +202,16 @@ async def test_an_edge_server_that_refuses_everything_loses_nothing_and_is_named
     assert "same version" in error.message
 
 
+async def test_a_server_that_large_batches_are_too_much_for_gets_smaller_ones() -> None:
+    slow = [status(504) if size > 4 else verdict(Verdict.ANSWERED) for size in range(33)]
+    bench = Bench(lambda items: slow[len(items)](items), stored=range(1, 33), batch=16)
+    await bench.until_empty()
+    assert bench.answered == list(range(1, 33))
+    sizes = [len(batch) for batch in bench.sent]
+    # A half of what failed, once one message got through; and twice what went well.
+    assert sizes[:10] == [16, 1, 8, 1, 4, 8, 1, 4, 8, 1]
+
+
 async def test_busy_messages_stay_and_others_do_not_wait_for_them() -> None:
     def first_busy(items: list[IngestItem]) -> tuple[int, bytes]:
         verdicts = [Verdict.BUSY] + [Verdict.ANSWERED] * (len(items) - 1)
@@ -292,7 +302,7 @@ async def test_a_server_that_is_away_is_asked_less_and_less_and_then_with_one_me
     bench = Bench(*[status(503)] * 6, verdict(Verdict.ANSWERED), stored=range(1, 101), longest_pause=0.02)
     assert bench.uplink.states() == {"http://edge": State.CLOSED}
     await bench.until_empty()
-    assert [len(batch) for batch in bench.sent[:8]] == [64, 1, 1, 1, 1, 1, 1, 64]
+    assert [len(batch) for batch in bench.sent] == [100, 1, 1, 1, 1, 1, 1, 4, 8, 16, 32, 39]
     assert bench.answered == list(range(1, 101))
 
 
