@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from edge_server.classify import read_image
 from edge_server.errors import EdgeError, ImageError
+from edge_server.guard import Guard
 from edge_server.server import EdgeServer
 from slimwire import __version__
 from slimwire.errors import SlimwireError
@@ -39,6 +40,31 @@ def create_app(server: EdgeServer) -> FastAPI:
         return _refusal(error.status_code, "http", str(error.detail))
 
     return app
+
+
+def guarded(server: EdgeServer, app: FastAPI) -> Guard | FastAPI:
+    """What is served: `app`, behind a guard where the settings name tokens.
+
+    Raises:
+        TransportError: the secret file cannot be used.
+    """
+    if server.settings.token_file is None:
+        return app
+    refusal = _refusal(
+        401,
+        "unauthorized",
+        "the request shows no token that this edge server takes",
+        expected="Authorization: Bearer TOKEN",
+        remedy="put a line of the server's token_file into the file that [uplink] token_file of the gateway, "
+        "or --token-file, names",
+    )
+    refusal.headers["WWW-Authenticate"] = "Bearer"
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        server.metrics.refused.labels("unauthorized").inc()
+        await refusal(scope, receive, send)
+
+    return Guard(app, server.settings.token_file, refuse)
 
 
 def _ingest(server: EdgeServer) -> Callable[[Request], Awaitable[Response]]:

@@ -5,7 +5,7 @@ import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -18,13 +18,20 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Run the edge server: tails and width control."
 )
 
+_TOKEN = Annotated[
+    Path | None, typer.Option("--token-file", help="Secret file with the token that the server asks for.")
+]
+_CA = Annotated[Path | None, typer.Option("--ca", help="Authority of the server's certificate [system's].")]
+_CERTIFICATE = Annotated[
+    Path | None, typer.Option("--certificate", help="Our certificate with its key, where one is asked for.")
+]
 _URL = Annotated[str, typer.Option("--url", help="Where the edge server listens.")]
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
 def run(
-    config: Annotated[Path | None, typer.Option(help="Settings in TOML.")] = None,
+    file: Annotated[Path | None, typer.Option("--config", help="Settings in TOML.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port [8080]; 0: any free one.")] = None,
     bundle: Annotated[
@@ -46,17 +53,20 @@ def run(
     """Serve bundles: answer devices' latents (POST /v1/ingest) and images (POST /v1/classify)."""
     import asyncio  # noqa: PLC0415  (these load only when the server runs)
     import logging  # noqa: PLC0415
+    import signal  # noqa: PLC0415
 
     import uvicorn  # noqa: PLC0415
 
-    from edge_server.api import create_app  # noqa: PLC0415
+    from edge_server.api import create_app, guarded  # noqa: PLC0415
+    from edge_server.guard import Guard  # noqa: PLC0415
     from edge_server.server import EdgeServer  # noqa: PLC0415
     from edge_server.settings import load  # noqa: PLC0415
+    from slimwire.transport import TransportError, load_certificate  # noqa: PLC0415
 
     log.configure(json_lines=json_logs, level="DEBUG" if debug else "INFO")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = load(
-        config,
+        file,
         host=host,
         port=port,
         bundles=tuple(bundle) if bundle else None,
@@ -66,20 +76,39 @@ def run(
         policy=policy,
         deadline_ms=deadline_ms,
     )
+    settings.check_listener()
+    context = settings.context()
     listener = _listen(settings.host, settings.port)
     server = EdgeServer(settings)
+    app = guarded(server, create_app(server))
     logging.getLogger("edge_server").info(
-        "listening on http://%s:%d, serving %s to %d enrolled devices",
+        "listening on %s://%s:%d, serving %s to %d enrolled devices",
+        "http" if context is None else "https",
         *listener.getsockname()[:2],
         ", ".join(served.name for served in server.tails),
         len(server.enrolled),
     )
-    service = _notifying(
-        uvicorn.Config(create_app(server), loop="uvloop", log_config=None, access_log=False, lifespan="on")
-    )
+    config = uvicorn.Config(app, loop="uvloop", log_config=None, access_log=False, lifespan="on")
+    config.load()
+    config.ssl = context
+    service = _notifying(config)
+
+    def renew() -> None:
+        if context is not None and settings.certificate is not None:
+            try:
+                load_certificate(context, settings.certificate, settings.key)
+            except TransportError as error:
+                logging.getLogger("edge_server").error("the certificate before stays in use: %s", error)
+        if isinstance(app, Guard):
+            app.renew()
+
+    async def serve() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, renew)
+        await service.serve(sockets=[listener])
+
     try:
         with asyncio.Runner(loop_factory=service.config.get_loop_factory()) as runner:
-            runner.run(service.serve(sockets=[listener]))
+            runner.run(serve())
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:
@@ -87,10 +116,17 @@ def run(
 
 
 @app.command()
-def status(url: _URL = "http://127.0.0.1:8080", as_json: _JSON = False) -> None:
+def status(
+    url: _URL = "http://127.0.0.1:8080",
+    token_file: _TOKEN = None,
+    ca: _CA = None,
+    certificate: _CERTIFICATE = None,
+    as_json: _JSON = False,
+) -> None:
     """How a running edge server is, and the devices it has heard."""
-    state = _ask(url, "/v1/status")
-    devices = _ask(url, "/v1/devices")["devices"]
+    shown = _Shown(token_file, ca, certificate)
+    state = _ask(url, "/v1/status", shown)
+    devices = _ask(url, "/v1/devices", shown)["devices"]
     if as_json:
         output.print_json({**state, "devices": devices})
         return
@@ -121,10 +157,13 @@ def status(url: _URL = "http://127.0.0.1:8080", as_json: _JSON = False) -> None:
 def explain(
     device: Annotated[str, typer.Argument(help="EUI-64, 16 hexadecimal digits.")],
     url: _URL = "http://127.0.0.1:8080",
+    token_file: _TOKEN = None,
+    ca: _CA = None,
+    certificate: _CERTIFICATE = None,
     as_json: _JSON = False,
 ) -> None:
     """Why a device was told its last widths, newest first."""
-    answer = _ask(url, f"/v1/explain/{device}")
+    answer = _ask(url, f"/v1/explain/{device}", _Shown(token_file, ca, certificate))
     if as_json:
         output.print_json(answer)
         return
@@ -178,17 +217,32 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _ask(url: str, path: str) -> Any:
+class _Shown(NamedTuple):
+    """What a question shows of whoever asks, and how it knows the server."""
+
+    token_file: Path | None
+    ca: Path | None
+    certificate: Path | None
+
+
+def _ask(url: str, path: str, shown: _Shown) -> Any:
+    from slimwire.transport import bearer, client_context, read_tokens  # noqa: PLC0415
+
     if not url.startswith(("http://", "https://")):
         raise EdgeError(f"{url!r} is not the address of a server", expected="http://HOST:PORT")
+    request = urllib.request.Request(url.rstrip("/") + path)
+    if shown.token_file is not None:
+        request.add_header("Authorization", bearer(read_tokens(shown.token_file)[0]))
+    context = client_context(shown.ca, shown.certificate, None) if url.startswith("https:") else None
     try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=5, context=context) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         problem = json.loads(error.read() or b"{}").get("error", {})
         raise EdgeError(
             problem.get("what", f"the edge server answered {error.code}"),
             expected=problem.get("expected", ""),
+            remedy=problem.get("remedy", ""),
         ) from error
     except (OSError, ValueError) as error:
         raise EdgeError(

@@ -2,12 +2,13 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimwire.checks import Check, failed
+from slimwire.checks import Check, certificate, failed
 from slimwire.errors import SlimwireError
 from slimwire.service_cli import (
     Config,
@@ -20,6 +21,9 @@ from slimwire.service_cli import (
     show_checks,
     show_report,
 )
+
+if TYPE_CHECKING:
+    from edge_server.settings import Settings
 
 app = typer.Typer()
 
@@ -51,7 +55,7 @@ def _look(config: Path | None) -> list[Check]:
         settings = load(config)
     except SlimwireError as error:
         return [failed("settings", error)]
-    found = [Check("settings", "every value is one that can be")]
+    found = [Check("settings", "every value is one that can be"), *_listener(settings)]
     if settings.registry is None:
         found.append(Check("registry", "none: images only", remedy="name edge-registry.json as `registry`"))
     else:
@@ -95,6 +99,22 @@ def _look(config: Path | None) -> list[Check]:
             else Check("state", f"{settings.state} cannot be written", False, "name another as `state`")
         )
     return found
+
+
+def _listener(settings: "Settings") -> Iterator[Check]:
+    """Who can reach the server, and what it asks of them."""
+    from slimwire.transport import read_tokens  # noqa: PLC0415
+
+    try:
+        settings.check_listener()
+        settings.context()
+        if settings.token_file is not None:
+            yield Check("token", f"{settings.token_file}: {len(read_tokens(settings.token_file))} tokens")
+    except SlimwireError as error:
+        yield failed("access", error)
+        return
+    if settings.certificate is not None:
+        yield certificate(settings.certificate, "the settings")
 
 
 @app.command()

@@ -4,14 +4,17 @@ Precedence: command line, environment (`SLIMWIRE_EDGE__PORT=9000`), TOML file, d
 default.
 """
 
+import ssl
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from edge_server.errors import EdgeError
 from edge_server.width import ChanceConstrained, FixedWidth, WidthPolicy
 from slimwire import settings
+from slimwire.transport import is_loopback, server_context
 
 _FIXED = "fixed-"
 ENVIRONMENT = "SLIMWIRE_EDGE__"
@@ -61,6 +64,21 @@ class Settings(BaseSettings):
     answer_detail: bool = Field(False, description="send the class's name along in each answer")
     answers_kept: int = Field(256, ge=1, le=1_000_000, description="stored answers per device, for retries")
     waiting_batches: int = Field(64, ge=1, description="batches that may wait; more are told to try again")
+    certificate: Path | None = Field(
+        None, description="PEM file of the server's certificate; with it only https is spoken"
+    )
+    key: Path | None = Field(None, description="PEM file of its private key; none: it is in the same file")
+    client_ca: Path | None = Field(
+        None, description="PEM file of an authority: only clients with a certificate of it are let in"
+    )
+    token_file: Path | None = Field(
+        None,
+        description="secret file (mode 0600), a token a line: who shows none of them gets only /healthz "
+        "and /readyz",
+    )
+    insecure: bool = Field(
+        False, description="let other machines reach it without TLS, or without a token or certificate"
+    )
     format: int = Field(FORMAT, description="format of the settings file")
 
     @field_validator("bundles", mode="before")
@@ -73,6 +91,29 @@ class Settings(BaseSettings):
     def _known(cls, value: str) -> str:
         _width_of(value)
         return value
+
+    def check_listener(self) -> None:
+        """Whether who reaches the server is one who may, if other machines can.
+
+        Raises:
+            EdgeError: anybody there could give batches and read what is known of devices; says what to do.
+        """
+        known = self.token_file is not None or self.client_ca is not None
+        if self.insecure or is_loopback(self.host) or (self.certificate is not None and known):
+            return
+        lacks = "TLS" if self.certificate is None else "a token and no clients' authority"
+        raise EdgeError(
+            f"the edge server would listen on {self.host}, where other machines reach it, and has no {lacks}",
+            expected="certificate and key, and token_file or client_ca",
+            remedy="see docs/services.md, `Gateway and edge server on two machines`; inside a tunnel set "
+            "insecure = true",
+        )
+
+    def context(self) -> ssl.SSLContext | None:
+        """How to speak TLS; None: not at all. Raises TransportError: a file cannot be used."""
+        if self.certificate is None:
+            return None
+        return server_context(self.certificate, self.key, self.client_ca)
 
     def width_policy(self) -> WidthPolicy:
         """The controller that `policy` names."""

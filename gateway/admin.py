@@ -59,6 +59,7 @@ def create_app(service: Service) -> FastAPI:
                 "edge": service.settings.edge,
                 "away": uplink.away,
                 "servers": {url: state.value for url, state in uplink.states().items()},
+                "problems": uplink.problems(),
                 "unknown": {
                     url: [{"device": device.hex(), "epoch": epoch} for device, epoch in waiting]
                     for url, waiting in uplink.unknown().items()

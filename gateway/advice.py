@@ -26,13 +26,14 @@ def _legs(service: Service) -> Iterator[str]:
 
 def _outbox(service: Service) -> Iterator[str]:
     outbox = service.outbox
-    away = [url for url, state in service.uplink.states().items() if state.value != "closed"]
-    if away:
+    problems = service.uplink.problems()
+    if problems:
         hours = outbox.hours_left()
         room = "" if hours is None else f", and there is room for {hours:.1f} h more"
+        why = "; ".join(f"{url} does not take messages ({problem})" for url, problem in problems.items())
         yield (
-            f"{', '.join(away)} does not take messages: {outbox.messages} are in custody{room}; start the "
-            "edge server, or correct `edge` in the settings"
+            f"{why}: {outbox.messages} are in custody{room}; start the edge server, or correct `edge` and "
+            "[uplink] in the settings"
         )
     for url, unknown in service.uplink.unknown().items():
         if unknown:

@@ -4,13 +4,13 @@ Nothing is changed, and nothing is listened on for longer than it takes to see t
 """
 
 import contextlib
-import datetime
 import os
 import socket
 import termios
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 from gateway.admission import Budget, Limits
@@ -21,12 +21,11 @@ from gateway.settings import EMBEDDED, Settings, load
 from security.errors import SecurityError
 from security.registry import GATEWAY, GatewayRegistry
 from security.signed import Gate, VerifyKey
-from slimwire.checks import Check, failed
+from slimwire.checks import Check, certificate, failed
 from slimwire.errors import SlimwireError
+from wire.batch import CONTENT_TYPE, emit_request
 
 _PATIENCE = 3.0
-#: A certificate that ends within so many days is worth a word.
-_SOON = 30
 
 
 def check(config: Path | None) -> list[Check]:
@@ -53,7 +52,7 @@ def _rest(settings: Settings) -> Iterator[Check]:
     if not (settings.listen or settings.uart.port or settings.mqtt.broker):
         yield Check("legs", "none", False, "set `listen`, [uart] port or [mqtt] broker")
     for url in settings.edge_servers():
-        yield _edge(url)
+        yield from _edge(settings, url)
 
 
 def _registry(settings: Settings) -> Check:
@@ -133,7 +132,7 @@ def _broker(settings: Settings) -> Iterator[Check]:
         yield failed("broker", error)
         return
     if broker.certificate is not None:
-        yield _certificate(broker.certificate)
+        yield certificate(broker.certificate, "[mqtt]")
     try:
         with contextlib.ExitStack() as stack:
             sock = stack.enter_context(socket.create_connection((broker.host, broker.port), _PATIENCE))
@@ -149,29 +148,39 @@ def _broker(settings: Settings) -> Iterator[Check]:
     yield Check("broker", f"{broker} answers" + (" over TLS" if context is not None else " without TLS"))
 
 
-def _certificate(path: Path) -> Check:
-    from cryptography import x509  # noqa: PLC0415  (loads its libraries)
-
-    ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    left = (ends - datetime.datetime.now(datetime.UTC)).days
-    if left < 0:
-        return Check(
-            "certificate",
-            f"{path} expired on {ends:%Y-%m-%d}",
-            False,
-            "have a new one issued, and name it in [mqtt]",
-        )
-    advice = "have a new one issued in time" if left < _SOON else ""
-    return Check("certificate", f"{path}, good until {ends:%Y-%m-%d}", remedy=advice)
-
-
-def _edge(url: str) -> Check:
+def _edge(settings: Settings, url: str) -> Iterator[Check]:
+    """What the way to one edge server is like, tried with a batch of nothing."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=_PATIENCE):
-            return Check("edge server", f"{url} is ready")
+        settings.check_edge(url)
+        access = settings.uplink.access()
+        context = access.context() if url.startswith("https:") else None
+        headers = {"Content-Type": CONTENT_TYPE, **access.headers()}
+    except SlimwireError as error:
+        yield failed("edge server", error)
+        return
+    if context is not None and access.certificate is not None:
+        yield certificate(access.certificate, "[uplink]")
+    batch = urllib.request.Request(f"{url}/v1/ingest", emit_request([]), headers)
+    try:
+        for asked in (f"{url}/readyz", batch):
+            urllib.request.urlopen(asked, timeout=_PATIENCE, context=context).close()
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            yield Check(
+                "edge server",
+                f"{url} takes no token of ours" if access.token_file else f"{url} wants a token",
+                False,
+                "put a token that it takes into the file that [uplink] token_file names",
+            )
+            return
+        said = f"HTTP {error.code}, {error.read(200).decode(errors='replace').strip()!r}"
+        yield Check("edge server", f"{url} is not ready: {said}", remedy="see `slimwire edge check` there")
     except (OSError, urllib.error.URLError) as error:
-        return Check(
+        yield Check(
             "edge server",
             f"{url} does not answer: {getattr(error, 'reason', error)}",
-            remedy="start it (`slimwire edge run`), or correct `edge`; meanwhile messages wait in the outbox",
+            remedy="start it (`slimwire edge run`), or correct `edge` and [uplink]; meanwhile messages "
+            "wait in the outbox",
         )
+    else:
+        yield Check("edge server", f"{url} is ready" + ("" if context is None else ", over TLS"))

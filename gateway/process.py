@@ -31,8 +31,11 @@ async def open_service(settings: Settings, verifier: ChainVerifier) -> tuple[Ser
     """Open registry and legs as `settings` say. Closing the legs is the caller's.
 
     Raises:
-        GatewayError: a registry, an address or a file cannot be used; says which, and what to do.
+        GatewayError: a registry, an address or a file cannot be used, or the way to an edge server on another
+            machine is open; says which, and what to do.
     """
+    for url in settings.edge_servers():
+        settings.check_edge(url)
     enrolment = Enrolment(
         settings.registry_file(),
         create=settings.registry is None,
@@ -61,9 +64,10 @@ def _reload(service: Service, legs: Legs, read: Callable[[], Settings]) -> None:
     """Take over what changed in the settings, and certificates that were renewed."""
     try:
         new = read()
-        taken, later = live.apply(service, new)
+        service.uplink.renew()
         if legs.mqtt is not None:
             legs.mqtt.renew()
+        taken, later = live.apply(service, new)
     except SlimwireError as error:
         _log.error("the changed settings are not used, those before stay in force: %s", error)
         return

@@ -142,6 +142,10 @@ class Reason(StrEnum):
         "edge-unknown-device",
         "The edge server has no keys for a message: it stays in the outbox and is tried again later.",
     )
+    EDGE_UNAUTHORIZED = (
+        "edge-unauthorized",
+        "The edge server wants another token, or one at all: the whole batch waits.",
+    )
     EDGE_BAD_SEAL = "edge-bad-seal", "The edge server could not open the seal; authenticated evidence."
     EDGE_BAD_LATENT = (
         "edge-bad-latent",

@@ -112,7 +112,10 @@ class Service:
         self.outbox.forget({row.device for row in kept} - self._enrolled)
         self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.uplink = Uplink(
-            [HttpBus(url, up.timeout, transport=transport) for url in settings.edge_servers()],
+            [
+                HttpBus(url, up.timeout, access=up.access(), transport=transport)
+                for url in settings.edge_servers()
+            ],
             UplinkLimits(batch=up.batch, age=up.age, queue=up.queue),
             self.counters,
             self.outbox,

@@ -8,13 +8,17 @@ fragments is no setting and cannot be one.
 import os
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.bus.access import Access
+from gateway.errors import GatewayError
 from gateway.links.zep import parse_endpoint
 from slimwire import settings
 from slimwire.settings_file import Change, comment_out
+from slimwire.transport import is_loopback
 
 PREFIX = "SLIMWIRE_GATEWAY__"
 
@@ -62,7 +66,7 @@ class LimitSettings(_Section):
 class UplinkSettings(_Section):
     """`[uplink]`: batches to the edge server; see `gateway.uplink.UplinkLimits`."""
 
-    batch: int = Field(default=256, ge=1, le=1024, description="messages in one batch at most")
+    batch: int = Field(default=64, ge=1, le=1024, description="messages in one batch at most")
     age: float = Field(
         default=0.003, ge=0, le=1, description="s the first message of a batch waits for others"
     )
@@ -70,6 +74,27 @@ class UplinkSettings(_Section):
         default=4096, ge=1, description="messages in memory for each edge server; the others wait on the disk"
     )
     timeout: Seconds = Field(default=5.0, description="s one exchange may take")
+    ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authority behind https edge servers' certificates; none: the system's",
+    )
+    certificate: Path | None = Field(
+        default=None, description="PEM file of the gateway's certificate at the edge servers"
+    )
+    key: Path | None = Field(
+        default=None, description="PEM file of its private key; none: it is in the same file"
+    )
+    token_file: Path | None = Field(
+        default=None, description="secret file (mode 0600) with the token that edge servers ask for"
+    )
+    insecure: bool = Field(
+        default=False,
+        description="talk to an edge server on another machine without TLS, or with no token or certificate",
+    )
+
+    def access(self) -> Access:
+        """How edge servers know the gateway, and it them."""
+        return Access(self.ca, self.certificate, self.key, self.token_file)
 
 
 class OutboxSettings(_Section):
@@ -209,6 +234,25 @@ class Settings(BaseSettings):
     def edge_servers(self) -> list[str]:
         """The base URLs in `edge`, each once."""
         return list(dict.fromkeys(url.strip().rstrip("/") for url in self.edge.split(",")))
+
+    def check_edge(self, url: str) -> None:
+        """Whether the way to this edge server is one that only it and we speak on, if it leaves the machine.
+
+        Raises:
+            GatewayError: whoever is in between could give verdicts, and so end custody; says what to do.
+        """
+        way = self.uplink
+        known = way.token_file is not None or way.certificate is not None
+        if way.insecure or is_loopback(urlsplit(url).hostname or "") or (url.startswith("https:") and known):
+            return
+        lacks = "a token or a certificate of ours" if url.startswith("https:") else "TLS"
+        raise GatewayError(
+            f"the edge server {url} is on another machine, and the way there has no {lacks}: whoever is in "
+            "between could end the custody of messages",
+            expected="an https:// URL, and [uplink] token_file or certificate",
+            remedy="see docs/services.md, `Gateway and edge server on two machines`; inside a tunnel set "
+            "[uplink] insecure = true",
+        )
 
     def state_directory(self) -> Path:
         """`state`, else systemd's `$STATE_DIRECTORY`, else `~/.local/state/slimwire` (`$XDG_STATE_HOME`)."""

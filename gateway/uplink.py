@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.breaker import Breaker, State
-from gateway.bus.base import Bus, BusError, RefusedError
+from gateway.bus.base import Bus, BusError, RefusedError, UnauthorizedError
 from gateway.lanes import Lanes, Spoken, spoken_of
 from gateway.outbox import Message, Outbox
 from gateway.reasons import Reason
@@ -38,8 +38,6 @@ _EVIDENCE: Mapping[int, Reason] = {
 #: After a batch of so many messages the next one waits so many times as long: an exchange costs about as much
 #: as twenty messages in it.
 _DENSE, _LONGER = 8, 5
-#: So many that are ready wait for no others: what a fuller batch saves for each is little by then.
-_ENOUGH = 64
 #: Messages read from the disk at a time, at least.
 _PAGE = 256
 #: Largest age that a batch can state, ms.
@@ -50,8 +48,8 @@ _OLDEST = 0xFFFF_FFFF
 class UplinkLimits:
     """Bounds of the uplink. Times in s."""
 
-    #: Messages in one batch at most; a batch that failed halves it for a while.
-    batch: int = 256
+    #: Messages in one batch at most.
+    batch: int = 64
     #: The first message of a batch waits this long for others.
     age: float = 0.003
     #: Messages held in memory at most for each edge server; the others wait on the disk.
@@ -115,6 +113,8 @@ class Courier:
         self.breaker = Breaker(limits.pause, limits.longest_pause)
         self.delivered = 0
         self.batches = 0
+        #: Why the last exchange failed; "" if it did not.
+        self.problem = ""
         self._limits = limits
         self._counters = counters
         self._outbox = outbox
@@ -165,7 +165,7 @@ class Courier:
                 wanted = self.lanes.wanted(count)
                 if wanted is not None:
                     await self._read(wanted)
-                elif self.lanes.ready < min(count, _ENOUGH):
+                elif self.lanes.ready < count:
                     dense = self._last >= _DENSE
                     await asyncio.sleep(self._limits.age * (_LONGER if dense else 1))
                 await self._room(count)
@@ -211,13 +211,15 @@ class Courier:
             self._refused(batch, error)
             return
         except BusError as error:
+            if isinstance(error, UnauthorizedError):
+                self._counters[Reason.EDGE_UNAUTHORIZED] += 1
             self._failed(error)
             return
+        self.problem = ""
         failures = self.breaker.succeeded()
         if failures:
             _log.warning("the edge server at %s is back after %d failures", self.bus.description, failures)
-        if len(batch) >= self._batch:
-            self._batch = min(self._limits.batch, 2 * self._batch)
+        self._batch = min(self._limits.batch, 2 * self._batch)
         self.batches += 1
         self._last = len(batch)
         taken, busy = [], False
@@ -243,9 +245,8 @@ class Courier:
 
     def _failed(self, error: Exception) -> None:
         pause = self.breaker.failed(time.monotonic())
+        self.problem = str(error)
         self.lanes.demote()
-        # It may only be slow: a smaller batch is done in time.
-        self._batch = max(1, self._batch // 2)
         _log.log(
             logging.WARNING if self.breaker.failures == 1 else logging.DEBUG,
             "the edge server at %s does not take messages (%s); %d wait in the outbox, next try in %.1f s",
@@ -258,6 +259,7 @@ class Courier:
     def _refused(self, batch: list[Message], error: RefusedError) -> None:
         """It will not have this batch: smaller ones find out which message it is, and that one waits."""
         first = not self.away
+        self.problem = str(error)
         self.breaker.failed(time.monotonic())
         self._batch = max(1, len(batch) // 2)
         if first:
@@ -350,6 +352,15 @@ class Uplink:
             )
             for i, bus in enumerate(buses)
         ]
+
+    def renew(self) -> None:
+        """Read certificates and tokens again. Raises SlimwireError: one cannot be used."""
+        for courier in self.couriers:
+            courier.bus.renew()
+
+    def problems(self) -> dict[str, str]:
+        """Why edge servers take nothing at the moment, those that do."""
+        return {c.bus.description: c.problem for c in self.couriers if c.away}
 
     def adjust(self, limits: UplinkLimits) -> None:
         """Other bounds of every courier; `queue` stays as it was."""

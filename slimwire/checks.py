@@ -1,11 +1,16 @@
 """What `check` commands find: one line each, with what to do where something is wrong."""
 
+import datetime
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
 
 from slimwire.errors import SlimwireError
+
+#: A certificate that ends within so many days is worth a word.
+_SOON = 30
 
 
 class Check(NamedTuple):
@@ -28,6 +33,28 @@ def failed(name: str, error: SlimwireError) -> Check:
     """An error as a check that failed."""
     found = error.what + (f"; expected {error.expected}" if error.expected else "")
     return Check(name, found, False, error.remedy)
+
+
+def certificate(path: Path, where: str) -> Check:
+    """Until when a certificate is good.
+
+    Args:
+        path: a PEM file whose first certificate it is; readable.
+        where: what names it in the settings, for the remedy.
+    """
+    from cryptography import x509  # noqa: PLC0415  (loads its libraries)
+
+    ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    left = (ends - datetime.datetime.now(datetime.UTC)).days
+    if left < 0:
+        return Check(
+            "certificate",
+            f"{path} expired on {ends:%Y-%m-%d}",
+            False,
+            f"have a new one issued, and name it in {where}",
+        )
+    advice = "have a new one issued in time" if left < _SOON else ""
+    return Check("certificate", f"{path}, good until {ends:%Y-%m-%d}", remedy=advice)
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ class RefusedError(BusError):
     """The other side is there and says that it will not take this batch, however often it is sent."""
 
 
+class UnauthorizedError(BusError):
+    """The other side is there, and does not take us for one who may send: another token, or one at all."""
+
+
 class Bus(Protocol):
     """Carries batches to one edge server. One exchange at a time."""
 
@@ -32,6 +36,10 @@ class Bus(Protocol):
         Raises:
             RefusedError, BusError: see there.
         """
+        ...
+
+    def renew(self) -> None:
+        """Read certificates and secrets anew. Raises SlimwireError: one cannot be used; those before stay."""
         ...
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from edge_server.api import create_app
+from edge_server.api import create_app, guarded
 from edge_server.server import EdgeServer
 from edge_server.settings import Settings
 from wire import batch
@@ -46,6 +46,58 @@ def test_a_batch_is_answered_and_told_about(client, sender, labels) -> None:
     metrics = client.get("/metrics").text
     assert 'slimwire_edge_items_total{verdict="answered"} 5.0' in metrics
     assert "slimwire_edge_batch_items_count 2.0" in metrics
+
+
+def test_who_shows_no_token_gets_nothing_and_is_counted(bundle, sender, enrol, tmp_path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("the-token-of-one-gateway\nthe-token-of-the-other\n")
+    tokens.chmod(0o600)
+    server = EdgeServer(Settings(bundles=(str(bundle.path),), registry=enrol(sender), token_file=tokens))
+    app = guarded(server, create_app(server))
+    body = batch.emit_request([])
+    with TestClient(app) as client:
+
+        def code(shown: str | bytes | None, path: str = "/v1/ingest") -> int:
+            headers = {**BATCH, **({} if shown is None else {"Authorization": shown})}
+            return client.post(path, content=body, headers=headers).status_code
+
+        for shown in (
+            None,
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer the-token-of-one-gatewax",
+            "Basic eDp5",
+            b"Bearer \xe9",
+        ):
+            assert code(shown) == 401
+        assert code("Bearer the-token-of-one-gateway") == code("bearer the-token-of-the-other") == 200
+        for path in (
+            "/v1/status",
+            "/v1/devices",
+            "/metrics",
+            "/v1/classify",
+            "/nothing",
+            "/docs",
+            "/openapi.json",
+        ):
+            assert client.get(path).status_code == 401
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        refused = client.get("/v1/status")
+        assert refused.json()["error"]["reason"] == "unauthorized"
+        assert refused.headers["www-authenticate"] == "Bearer"
+        shown = {"Authorization": "Bearer the-token-of-the-other"}
+        assert (
+            'slimwire_edge_refused_total{reason="unauthorized"} 15.0'
+            in client.get("/metrics", headers=shown).text
+        )
+        tokens.write_text("the-newest-token-of-all\n")
+        app.renew()
+        assert code("Bearer the-token-of-one-gateway") == 401
+        assert code("Bearer the-newest-token-of-all") == 200
+        tokens.write_text("")
+        app.renew()  # what cannot be used is not used
+        assert code("Bearer the-newest-token-of-all") == 200
 
 
 def test_an_empty_batch_is_a_batch(client) -> None:

@@ -98,7 +98,8 @@ async def test_an_edge_server_that_is_absent_for_long(service: Service) -> None:
                 service.link.queue.put_nowait(Received(frame, None, 255, now))  # type: ignore[attr-defined]
         await until(lambda: service.uplink.away and service.outbox.messages == 3)
         (said,) = advise(service)
-        assert "http://127.0.0.1:9 does not take messages: 3 are in custody" in said
+        assert "http://127.0.0.1:9 does not take messages (ConnectError" in said
+        assert "3 are in custody" in said
         assert "start the edge server" in said
     finally:
         running.cancel()
