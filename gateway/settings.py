@@ -66,7 +66,7 @@ class LimitSettings(_Section):
 class UplinkSettings(_Section):
     """`[uplink]`: batches to the edge server; see `gateway.uplink.UplinkLimits`."""
 
-    batch: int = Field(default=64, ge=1, le=1024, description="messages in one batch at most")
+    batch: int = Field(default=256, ge=1, le=1024, description="messages in one batch at most")
     age: float = Field(
         default=0.003, ge=0, le=1, description="s the first message of a batch waits for others"
     )

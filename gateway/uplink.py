@@ -38,6 +38,8 @@ _EVIDENCE: Mapping[int, Reason] = {
 #: After a batch of so many messages the next one waits so many times as long: an exchange costs about as much
 #: as twenty messages in it.
 _DENSE, _LONGER = 8, 5
+#: So many that are ready wait for no others: what a fuller batch saves for each is little by then.
+_ENOUGH = 64
 #: Messages read from the disk at a time, at least.
 _PAGE = 256
 #: Largest age that a batch can state, ms.
@@ -48,8 +50,8 @@ _OLDEST = 0xFFFF_FFFF
 class UplinkLimits:
     """Bounds of the uplink. Times in s."""
 
-    #: Messages in one batch at most.
-    batch: int = 64
+    #: Messages in one batch at most; a batch that failed halves it for a while.
+    batch: int = 256
     #: The first message of a batch waits this long for others.
     age: float = 0.003
     #: Messages held in memory at most for each edge server; the others wait on the disk.
@@ -165,7 +167,7 @@ class Courier:
                 wanted = self.lanes.wanted(count)
                 if wanted is not None:
                     await self._read(wanted)
-                elif self.lanes.ready < count:
+                elif self.lanes.ready < min(count, _ENOUGH):
                     dense = self._last >= _DENSE
                     await asyncio.sleep(self._limits.age * (_LONGER if dense else 1))
                 await self._room(count)
@@ -219,7 +221,8 @@ class Courier:
         failures = self.breaker.succeeded()
         if failures:
             _log.warning("the edge server at %s is back after %d failures", self.bus.description, failures)
-        self._batch = min(self._limits.batch, 2 * self._batch)
+        if len(batch) >= self._batch:
+            self._batch = min(self._limits.batch, 2 * self._batch)
         self.batches += 1
         self._last = len(batch)
         taken, busy = [], False
@@ -247,6 +250,8 @@ class Courier:
         pause = self.breaker.failed(time.monotonic())
         self.problem = str(error)
         self.lanes.demote()
+        # It may only be slow: a smaller batch is done in time.
+        self._batch = max(1, self._batch // 2)
         _log.log(
             logging.WARNING if self.breaker.failures == 1 else logging.DEBUG,
             "the edge server at %s does not take messages (%s); %d wait in the outbox, next try in %.1f s",
