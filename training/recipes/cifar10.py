@@ -18,6 +18,7 @@ CIFAR10 = Recipe(
         Layer(POINTWISE, 1, (8, 10, 13, 16), relu=False),
     ),
     targets=(Target(60, 69), Target(115, 148), Target(200, 240), Target(292, 332)),
+    trim=Target(276, 332),
     tail=((128, 3), (192, 2)),
     teacher=((64, 1), (128, 2), (256, 2), (384, 2)),
     epochs=71,
