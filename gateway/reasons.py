@@ -55,7 +55,7 @@ class Reason(StrEnum):
 
     # Who.
     STRANGER = "stranger", "A source address that is not enrolled here."
-    REVOKED = "revoked", "A device whose enrolment was revoked."
+    REVOKED = "revoked", "A device whose enrolment was revoked; if it has its keys it is told so, rationed."
     BAD_SOURCE = "bad-source", "The IPv6 source is not the link-local address of the frame's sender."
     BAD_DESTINATION = "bad-destination", "The IPv6 destination is not this gateway's link-local address."
     BAD_PORT = "bad-port", "UDP ports other than 61616 at both ends."

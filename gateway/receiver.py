@@ -106,7 +106,16 @@ class Used(NamedTuple):
     pan: int | None
 
 
-Event = Accepted | Verified | Rejected | Kept | Acknowledge | Hint | Used
+class Revoked(NamedTuple):
+    """A verified first fragment of a device whose enrolment was revoked: it is to be told so."""
+
+    device: bytes
+    epoch: int
+    counter: int
+    pan: int | None
+
+
+Event = Accepted | Verified | Rejected | Kept | Acknowledge | Hint | Used | Revoked
 
 
 class Completed(NamedTuple):
@@ -318,7 +327,7 @@ class Receiver:
         if source is None or peer is None:
             return [self._stranger(source, now)]
         if peer.device.revoked:
-            return [self._reject(Reason.REVOKED, source, now)]
+            return self._on_revoked(source, peer, mac, now)
         if mac.secured:
             return [self._reject(Reason.MALFORMED_FRAME, source, now)]
         if mac.payload[:1] in _RECOVERABLE:
@@ -339,12 +348,12 @@ class Receiver:
         peer = self.peers.get(source)
         if peer is None:
             return [self._stranger(source, now)]
-        if peer.device.revoked:
-            return [self._reject(Reason.REVOKED, source, now)]
         try:
             part = mqtt.Fragment.parse(fragment)
         except WireError:
             return [self._reject(Reason.MALFORMED_FRAGMENT, source, now)]
+        if peer.device.revoked and part.i:
+            return [self._reject(Reason.REVOKED, source, now)]
         tag = datagram_tag(part.counter)
         if not part.i:
             size = part.payload_length + UDP_OFFSET
@@ -440,6 +449,9 @@ class Receiver:
         if fresh:
             peer.highest = counter
         peer.last_heard = now
+        if peer.device.revoked:
+            refused: list[Event] = [self._reject(Reason.REVOKED, source, now)]
+            return [*refused, Revoked(source, epoch, counter, pan)] if peer.repeats.take(now) else refused
         if first.cut_problem is not None:
             if fresh:
                 self.trust.observe(source, False, now, Cause.BAD_MANIFEST)
@@ -510,6 +522,24 @@ class Receiver:
         self.counters[Reason.OVER_RATE] += 1
         self.trust.observe(source, False, now, Cause.OVER_QUOTA)
         self.observed.add(source)
+
+    def _on_revoked(self, source: bytes, peer: Peer, mac: MacFrame, now: float) -> list[Event]:
+        """Nothing of a revoked device is taken; who still makes first fragments with its keys is told so."""
+        first: lowpan.First | lowpan.Unfragmented | None = None
+        recoverable = mac.payload[:1] in _RECOVERABLE
+        try:
+            if recoverable and not mac.payload[0] & 2:
+                fragment = Rfrag.parse(mac.payload)
+                if fragment.sequence == 0 and not fragment.is_abort:
+                    first = lowpan.recoverable_first(fragment, source, self.gateway)
+            elif not recoverable and not mac.secured:
+                packet = lowpan.parse(mac.payload, source, self.gateway)
+                first = None if isinstance(packet, lowpan.Next) else packet
+        except WireError:
+            pass
+        if first is None:
+            return [self._reject(Reason.REVOKED, source, now)]
+        return self._on_first(source, peer, mac.pan, first, now, recoverable=recoverable)
 
     # A later fragment.
 

@@ -22,7 +22,7 @@ from gateway.links.base import Link, Received
 from gateway.outbox import Message, Offered, Outbox, OutboxError, OutboxLimits, Store
 from gateway.parking import Parked, Parking
 from gateway.reasons import Reason
-from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Used, Verified
+from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Revoked, Used, Verified
 from gateway.settings import Settings
 from gateway.uplink import Uplink, UplinkLimits
 from security.chain import ChainVerifier
@@ -194,6 +194,8 @@ class Service:
                         self._on_message(event, received)
                     elif type(event) is Used:
                         self._on_repeated(event, received)
+                    elif type(event) is Revoked:
+                        self._on_revoked(event, received)
                     elif type(event) is Acknowledge:
                         self._on_acknowledge(event, events, received)
                     elif type(event) is Hint:
@@ -252,6 +254,12 @@ class Service:
             self._heard(event.device, event.pan, received)
         self._on_used(event.device, event.epoch, event.counter)
 
+    def _on_revoked(self, event: Revoked, received: Received) -> None:
+        """Who sends with revoked keys is told that nothing of it is taken."""
+        if event.counter >= self.receiver.peers[event.device].highest:
+            self.link.learn(event.device, received.origin)
+        self._promise(event.device, event.epoch, event.counter, CustodyStatus.REVOKED, event.pan)
+
     def _on_used(self, device: bytes, epoch: int, counter: int) -> None:
         """A device repeats what is in custody, or was: it heard no ack, or no answer."""
         self._promise(device, epoch, counter, CustodyStatus.ALREADY)
@@ -259,11 +267,14 @@ class Service:
         if sealed is not None:
             self._answer(device, epoch, counter, sealed)
 
-    def _promise(self, device: bytes, epoch: int, counter: int, status: CustodyStatus) -> None:
-        """Send a custody ack, if the outbox is one that keeps promises."""
+    def _promise(
+        self, device: bytes, epoch: int, counter: int, status: CustodyStatus, pan: int | None = None
+    ) -> None:
+        """Send a custody ack, if the outbox is one that keeps promises. `pan`: None is where it was heard."""
         keys = self._keys(device, epoch)
         if self.outbox.durable and keys is not None:
-            pan = self._pans.get(device, _BROADCAST_PAN)
+            if pan is None:
+                pan = self._pans.get(device, _BROADCAST_PAN)
             self.downlink.promise(
                 self.receiver.gateway, Ack(device, epoch, counter, status, pan, keys.frag_dn)
             )

@@ -21,7 +21,7 @@ import pytest
 from models.bundle import Bundle
 from models.head import Head
 from security import seal
-from tests.gateway.kit import GATEWAY, Node, custody_ack, edge_registry, save_registry
+from tests.gateway.kit import GATEWAY, Node, custody_ack, edge_registry, registry, save_registry
 from tests.gateway.test_downlink import hear
 from wire import latent, lowpan, rans
 from wire.ieee802154 import MacFrame
@@ -337,6 +337,16 @@ def test_a_device_that_the_edge_server_does_not_know_yet_loses_nothing(
     while admin(bench.admin, "/v1/status")["outbox"]["messages"]:
         time.sleep(0.05)
     assert not told("has no keys")
+
+
+def test_a_device_that_was_revoked_is_told_so(bench: Bench, radio: Radio, camera: Camera) -> None:
+    registry(NODE, revoked=(LATE,)).save(bench.registry)
+    while not any(device["revoked"] for device in admin(bench.admin, "/v1/devices")["devices"]):
+        time.sleep(0.05)
+    radio.send(LATE.frames(2, camera.sealed(LATE, 2, 2, 0)))
+    assert radio.told(LATE) == (2, "revoked")
+    assert 'slimwire_gateway_custody_total{status="revoked"} 1.0' in admin(bench.admin, "/metrics")
+    save_registry(bench.registry, NODE, LATE)
 
 
 def test_a_damaged_registry_leaves_the_last_good_one_in_force(

@@ -15,6 +15,8 @@ from gateway.broker import Files, access_text, config_text, probe
 from gateway.downlink import Reply, reply_frames
 from gateway.errors import LinkError
 from gateway.links.mqtt import Broker, MqttLink
+from gateway.reasons import Reason
+from gateway.receiver import Rejected, Revoked
 from security import chain
 from security.chain import KeyedChain
 from tests.gateway.brokers import Authority, Server, broker, connections_of, free_port, until
@@ -164,8 +166,12 @@ def test_a_wrong_later_fragment_is_refused_alone() -> None:
 
 def test_a_revoked_device_is_refused() -> None:
     target = receiver(revoked=(NODE,))
-    packet = fragments(NODE, 1, sealed_bytes(50))[0]
-    assert reasons(target.on_fragment(NODE.eui, packet, 0.0)) == ["revoked"]
+    first, second = fragments(NODE, 1, sealed_bytes(300), 200)
+    assert target.on_fragment(NODE.eui, first, 0.0) == [
+        Rejected(Reason.REVOKED, NODE.eui),
+        Revoked(NODE.eui, 0, 1, None),
+    ]
+    assert reasons(target.on_fragment(NODE.eui, second, 0.0)) == ["revoked"]
 
 
 # Against brokers.

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.admission import Limits
 from gateway.reasons import Reason
-from gateway.receiver import Receiver, Used
+from gateway.receiver import Receiver, Rejected, Revoked, Used
 from security.chain import KeyedChain
 from security.keys import derive_gateway
 from security.registry import Device
@@ -80,9 +80,32 @@ def test_a_stranger_is_remembered_for_whoever_enrols_it(node: Node) -> None:
     assert list(target.strangers) == [node.eui]
 
 
-def test_a_revoked_device_is_refused(node: Node) -> None:
+def test_a_revoked_device_is_refused_and_told_so_if_it_has_its_keys(node: Node) -> None:
     target = receiver(revoked=(node,))
-    assert reasons(feed(target, node.frames(1, b"x" * 20))) == ["revoked"]
+    told = Revoked(node.eui, 0, 1, PAN)
+    frames = node.frames(1, sealed_bytes(300))
+    assert feed(target, frames) == [
+        Rejected(Reason.REVOKED, node.eui),
+        told,
+        *[Rejected(Reason.REVOKED, node.eui)] * (len(frames) - 1),
+    ]
+    assert told in feed(target, node.frames(1, b"x" * 20))
+    assert told in feed(target, node.recoverable(1, sealed_bytes(300), ask=(0, 1)))
+    forged = MacFrame.parse(frames[0])
+    forged.payload = forged.payload[:-1] + bytes([forged.payload[-1] ^ 1])
+    assert reasons(feed(target, [forged.emit()])) == ["bad-mac"]
+    assert (
+        feed(target, [node.mac(b"\xea\0\0\0\0\0"), node.mac(b"")]) == [Rejected(Reason.REVOKED, node.eui)] * 2
+    )
+    assert (target.memory_used, target.messages, target.fragments) == (0, 0, 0)
+
+
+def test_words_to_a_revoked_device_are_rationed(node: Node) -> None:
+    target = receiver(revoked=(node,))
+    frames = [frame for counter in range(1, 101) for frame in node.frames(counter, b"x" * 20)]
+    events = feed(target, frames, now=5.0)
+    assert len([event for event in events if type(event) is Revoked]) == 16
+    assert reasons(events) == ["revoked"] * 100
 
 
 def test_frames_for_others_and_frames_without_data_are_not_ours(node: Node) -> None:
