@@ -62,7 +62,10 @@ class Agent:
         now = ticks_ms()
         self._elapsed += ticks_diff(now, self._ticks)
         self._ticks = now
-        self._write('{"t":%d,"e":"%s",%s}\n' % (self._elapsed, event, fields))
+        try:
+            self._write('{"t":%d,"e":"%s",%s}\n' % (self._elapsed, event, fields))
+        except OSError:
+            self._link_errors += 1  # no room on the flash: the line is lost, nothing else
 
     def report(self):
         receiver = self._receiver
@@ -95,6 +98,12 @@ class Agent:
             except asyncio.CancelledError:
                 if self._under_way:
                     raise  # somebody ends the agent, not the answer the wait
+            except (OSError, MemoryError):
+                # The flash, or no room for a moment: this message is lost, not the device.
+                self._link_errors += 1
+                self._under_way = False
+                self._receiver.expect(0)
+                await asyncio.sleep(_PAUSE_MAX_MS / 1000)
         for task in others:
             task.cancel()
 

@@ -11,8 +11,10 @@ The new epoch is on trial (mark 1) until the first answer under its keys; then i
 that nobody takes while the trial lasts ends it: the device goes on under the old keys, for so many messages
 as the negative mark says, answered or lost, before it follows an order again. If one is lost after those, it
 tries the new keys without an order: the gateway may have heard the trial, and refuses the old keys a day
-later. The counter goes on counting whatever the epoch. The file is written under another name (`epoch.new`)
-and renamed: a spoilt one would leave the epoch of device.json, which may be retired.
+later. They are counted in memory; each start halves what the file says (16, 8, 4, 2, 1, 0), so that a device
+that is started anew for every message gets to its next trial, too. The counter goes on counting whatever the
+epoch. The file is written under another name (`epoch.new`) and renamed: a spoilt one would leave the epoch of
+device.json, which may be retired.
 """
 
 import gc

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from binascii import crc32
-from struct import unpack
+from struct import pack, unpack
 
 from firmware.hmac import pad
 
@@ -42,8 +42,12 @@ def _load(root):
             data = file.read()
         if len(data) == 16:
             use, by, trial, check = unpack(">IIiI", data)
-            if crc32(data[:12] + pad(derive(secret, eui64, by, site)[1])[0]) == check:
+            inner = pad(derive(secret, eui64, by, site)[1])[0]
+            if crc32(data[:12] + inner) == check:
                 epoch, before, mark = use, by, trial
+                if mark < 0:  # what the next start reads
+                    data = pack(">IIi", use, by, -(-mark >> 1))
+                    settings["pause"] = data + pack(">I", crc32(data + inner))
         gc.collect()  # what stays is to lie low
     settings["epoch"] = epoch
     keys = derive(secret, eui64, epoch, site) + (secret + site.encode(), (epoch, before), mark)  # noqa: RUF005
@@ -129,6 +133,14 @@ def _storage(settings, root):
     port = ports.find()
     port.connect(settings["wifi"])
     log, write = port.open_log(root + settings["log"]) if settings["log"] else (sys.stdout, sys.stdout.write)
+    if "pause" in settings:
+        try:
+            with open(root + "epoch.new", "wb") as file:
+                file.write(settings.pop("pause"))
+                port.flush(file)
+            os.rename(root + "epoch.new", root + "epoch")
+        except OSError:
+            pass  # the pause stays as long as it was
     counters = Counter(root, port.flush)
     Counter.__init__ = Counter._read = None
     forget("ports.unix", "ports.esp32", "ports.rp2", "ports.wlan", "ports.littlefs", "ports")

@@ -117,6 +117,30 @@ def test_no_counter_is_used_twice_wherever_the_power_is_cut(lives):
     assert used == sorted(used)
 
 
+def test_a_crash_at_every_message_costs_a_block_each_and_a_start_alone_nothing():
+    flash = Flash(ENROLLED)
+    numbers = []
+    for _ in range(50):
+        for _ in range(3):
+            counter(flash)
+        numbers.append(counter(flash).next())
+    assert numbers == [1 + BLOCK * i for i in range(50)]
+
+
+def test_a_slot_that_could_not_be_written_is_written_again_and_no_counter_is_skipped_or_repeated():
+    """The device goes on after such an error (firmware/agent.py): the same object reserves the same block."""
+    flash = Flash(ENROLLED)
+    made = counter(flash)
+    numbers = [made.next() for _ in range(BLOCK)]
+    for budget in range(3):
+        flash.budget = budget
+        with pytest.raises(PowerCutError):
+            made.next()
+    flash.budget = 10**9
+    numbers += [made.next() for _ in range(2 * BLOCK)]
+    assert numbers == list(range(1, 3 * BLOCK + 1))
+
+
 @given(st.integers(0, 3 * BLOCK), st.sampled_from(["/counter.a", "/counter.b"]), st.integers(0, 2 * BLOCK))
 def test_a_slot_that_rots_or_goes_costs_a_block_and_no_more(first, lost, second):
     """Even the newer slot, and even one after the other, as long as the device started in between."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from firmware.receiver import Receiver
 from models.head import Head as Reference
 from models.headfile import HeadFile
 from tests.firmware.loopback import REPOSITORY, Arrived, Hub, log, settings, start, write_device
+from tests.firmware.test_rotation import record
 from tests.headgen import WIDTHS, random_head
 from wire import rans
 from wire.latent import LinkReport
@@ -209,6 +212,53 @@ def test_a_link_that_fails_is_counted_and_does_not_end_the_agent(tmp_path: Path,
     assert of(lines, "rx")[-1]["link_errors"] >= 2
     assert of(lines, "answer")
     assert lines[-1]["e"] == "end"
+
+
+def wait_for(process: subprocess.Popen[str], root: Path, event: str, count: int) -> None:
+    """Until the device has logged so many of these; it must go on running."""
+    end = time.monotonic() + 30
+    while not (root / "log.jsonl").exists() or len(of(log(root), event)) < count:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_flash_that_fails_stops_messages_and_not_the_device(tmp_path: Path, hub: Hub, head):
+    """First the file of the key epoch cannot be written, at a message lost on trial; then, 64 messages later,
+    a counter's slot. Each time the device goes on once it can, and uses no counter twice.
+    """
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=10, retries=0, period_ms=5)
+    (tmp_path / "epoch").write_bytes(record(1, 0, 1))
+    (tmp_path / "epoch.new").mkdir()
+    process = start(tmp_path, 60, HEAP)
+    try:
+        wait_for(process, tmp_path, "lost", 2)
+        assert not of(log(tmp_path), "epoch")
+        (tmp_path / "counter.a").unlink()
+        (tmp_path / "counter.a").mkdir()
+        (tmp_path / "epoch.new").rmdir()
+        wait_for(process, tmp_path, "epoch", 1)
+        wait_for(process, tmp_path, "lost", 64)
+        (tmp_path / "counter.a").rmdir()
+        wait_for(process, tmp_path, "lost", 70)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == ""
+    finally:
+        process.kill()
+    lines = log(tmp_path)
+    counters = [line["c"] for line in of(lines, "sent")]
+    assert counters == list(range(1, len(counters) + 1))
+    assert [(line["epoch"], line["mark"]) for line in of(lines, "epoch")][:1] == [(0, -16)]
+    assert of(lines, "rx")[-1]["link_errors"] >= 2
+    assert max(int.from_bytes((tmp_path / f"counter.{x}").read_bytes()[4:8], "big") for x in "ab") == 129
+
+
+def test_a_log_that_cannot_be_written_costs_lines_only(tmp_path: Path, hub: Hub, head):
+    """A disk that is full, as Linux has one to try with."""
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, log="../../../../../../../../dev/full")
+    process = start(tmp_path, 60, HEAP)
+    assert hub.serve(process, messages=4).count("Traceback") == 0
+    assert len({message.counter for message in hub.arrived}) >= 3
 
 
 def test_what_was_received_is_reported_while_a_message_is_being_lost(tmp_path: Path, hub: Hub, head):

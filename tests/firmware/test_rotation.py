@@ -79,7 +79,9 @@ class Device:
         receiver.epochs, receiver.trial = keys[5:]
         if self.roomy:
             message.secret = keys[4]
-        counters = Counter(f"{self.directory}/", lambda file: file.flush())
+        made = Counter.__init__, Counter._read
+        counters = setup._storage(loaded, f"{self.directory}/")[2]
+        Counter.__init__, Counter._read = made  # a device drops what it needs once; here it starts again
         link = SimpleNamespace(reject=None)
         self.lines: list[str] = []
         parts = (None, None, link, message, receiver, None, counters, None)
@@ -163,6 +165,40 @@ def test_where_the_old_keys_are_answered_no_more_the_new_ones_are_tried_again(
     for _ in range(20):  # kept: losses are the link's
         device.event(-1)
         assert device.epoch == 1
+
+
+@pytest.mark.parametrize("event", [1, -1])
+@pytest.mark.parametrize("roomy", [True, False])
+def test_a_device_that_starts_anew_for_each_message_gets_to_its_next_trial(
+    tmp_path: Path, roomy: bool, event: int
+) -> None:
+    """It sleeps, or crashes: what it counts in memory is gone, and a day later its old epoch would be."""
+    write_device(tmp_path, b"", SHAPE, 17754)
+    device = Device(tmp_path, roomy=roomy)
+    device.event(1)
+    device.event(-1)
+    marks = []
+    for _ in range(6):
+        device.start()
+        assert device.epoch == 0
+        marks.append(device.agent._receiver.trial)
+        if marks[-1] == 0:
+            break
+        device.event(event)
+    # Where there is no room to switch, going back to the old keys was a start already.
+    assert marks == [-16, -8, -4, -2, -1, 0][not roomy :]
+    assert sorted(file.name for file in tmp_path.glob("epoch*")) == ["epoch"]
+    device.event(event)
+    assert (device.epoch, device.agent._receiver.trial) == (1, 1)
+
+
+def test_a_start_that_cannot_write_down_a_shorter_pause_starts_all_the_same(tmp_path: Path) -> None:
+    write_device(tmp_path, b"", SHAPE, 17754)
+    (tmp_path / "epoch").write_bytes(record(0, 1, -16))
+    (tmp_path / "epoch.new").mkdir()
+    device = Device(tmp_path, roomy=True)
+    assert (device.epoch, device.agent._receiver.trial) == (0, -16)
+    assert (tmp_path / "epoch").read_bytes() == record(0, 1, -16)
 
 
 @pytest.mark.parametrize("roomy", [True, False])

@@ -14,6 +14,7 @@ CASES = {
     "answer": claim("answer.json", "firmware"),
     "chain": claim("chain.json", "firmware"),
     "custody": claim("custody.json", "firmware"),
+    "epoch": claim("epoch.json", "firmware"),
     "frames": claim("frames.json", "firmware"),
     "journey": claim("journey.json", "firmware"),
     "keys": claim("keys.json", "firmware"),
@@ -42,5 +43,8 @@ def test_micropython_meets_the_vectors(name: str, run_micropython):
         for case in cases
     ],
 )
-def test_cpython_meets_the_vectors(name: str, case: dict[str, Any]):
+def test_cpython_meets_the_vectors(
+    name: str, case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     vectors_on_device.CHECKS[name](case)

@@ -12,7 +12,8 @@ sys.path.append(".frozen")  # MicroPython's asyncio
 import asyncio
 from struct import pack, unpack_from
 
-from firmware import recovery
+from firmware import recovery, setup
+from firmware.agent import Agent
 from firmware.ccm import TAG, block_cipher, ccm
 from firmware.hmac import digest, pad
 from firmware.hop import downlink, uplink
@@ -340,10 +341,66 @@ def check_mqtt(case):
         assert [bytes(out)] == [of(fragment) for fragment in case["fragments"]]
 
 
+class Nothing:
+    """In place of the parts of an agent that a change of epoch has nothing to do with."""
+
+    trial = 0
+    reject = None
+
+
+def check_epoch(case):
+    """What a start makes of the file, and which file a turn writes. In the working directory."""
+    settings = {
+        "format": 1,
+        "eui64": case["device"],
+        "epoch": case["enrolled"],
+        "site": case["site"],
+        "gateway": "02000000000000fe",
+        "root": case["root"],
+        "link": {"type": "zep", "host": "127.0.0.1"},
+        "source": {"type": "file", "path": "camera.bin"},
+    }
+    with open("device.json", "w") as file:
+        file.write(json.dumps(settings))
+    with open("epoch", "wb") as file:
+        file.write(of(case["bytes"]))
+    kept, setup.forget = setup.forget, lambda *names: None
+    try:
+        loaded, keys = setup._load("./")
+    finally:
+        setup.forget = kept
+    root, device, site = of(case["root"]), of(case["device"]), case["site"]
+    enrolled = case["enrolled"]
+    use, by, mark = case.get("use", enrolled), case.get("written_in", enrolled), case.get("mark", 0)
+    assert loaded["epoch"] == use
+    assert keys[:4] == derive(root, device, use, site)
+    assert keys[5:] == ((use, by), mark)
+    after = case.get("after_a_start")
+    assert loaded.get("pause") == (after and of(after))
+    if "use" not in case or mark not in (1, 0, -16):
+        return
+    # The turn that wrote it: an order, an answer or a loss, in the epoch that it was written in.
+    receiver, message, counters = Nothing(), Nothing(), Nothing()
+    receiver._key = pad(derive(root, device, by, site)[1])
+    receiver.trial = {1: 0, 0: int(use == by), -16: 1}[mark]
+    receiver.epochs = (by, use)
+    message.secret = None
+    counters._names = ("./counter.a",)
+    counters._flush = lambda file: file.flush()
+    if mark == 0 and use != by:
+        return  # no turn writes that: what a start made of a mark of -1
+    agent = Agent(None, None, receiver, message, receiver, None, counters, None, TIMES, lambda line: None)
+    agent._turn({1: use, 0: 0, -16: -1}[mark])
+    with open("epoch", "rb") as file:
+        assert file.read() == of(case["bytes"])
+
+
+TIMES = {"period_ms": 1, "deadline_ms": 1, "retries": 0}
 CHECKS = {
     "answer": check_answer,
     "chain": check_chain,
     "custody": check_custody,
+    "epoch": check_epoch,
     "frames": check_frames,
     "journey": check_journey,
     "keys": check_keys,

@@ -1,5 +1,7 @@
 """A board through mpremote, what is said when it cannot be used, and the files that it gets."""
 
+import hashlib
+import json
 import subprocess
 from dataclasses import replace
 
@@ -12,6 +14,8 @@ from provisioning.board import Board, key_check, veiled
 from provisioning.emulated import BLOCK, EmulatedBoard, emulate, read_image
 from provisioning.errors import BoardError
 from provisioning.up import Request, Up
+from security.keys import derive_gateway
+from tests.vectors.registry import claim
 
 C3 = profiles.load("esp32c3")
 
@@ -35,6 +39,54 @@ def test_files_are_written_as_they_are_and_read_back(tmp_path) -> None:
     flash = read_image(tmp_path / "flash.img")
     with flash.open("/a/text.py", "rb") as file:
         assert file.read() == files["/a/text.py"]
+
+
+def test_a_board_says_the_epoch_and_keys_that_it_sends_with(tmp_path, monkeypatch) -> None:
+    """Whatever lies in its file `epoch`; and asking changes nothing of it. All cases in one program: each
+    visit to a board takes a second.
+    """
+    cases = claim("epoch.json", "provisioning")
+    files = {name: code for name, code in payload.firmware("x64").files.items() if name != payload.MAIN}
+    for i, case in enumerate(cases):
+        settings = {
+            "format": 1,
+            "eui64": case["device"],
+            "epoch": case["enrolled"],
+            "site": case["site"],
+            "gateway": "02000000000000fe",
+            "root": case["root"],
+            "link": {"type": "zep", "host": "127.0.0.1"},
+            "source": {"type": "file", "path": "camera.bin"},
+        }
+        files |= {f"/epoch.{i}": bytes.fromhex(case["bytes"]), f"/device.{i}": json.dumps(settings).encode()}
+    said: list[str] = []
+    with emulate(C3, tmp_path / "flash.img", size_kib=512) as emulated:
+        board = Board(str(emulated.port))
+        board.probe()
+        board.copy(files, lambda _: None)
+        look, names = board._exec, ["/epoch", "/epoch.new"]
+
+        def all_of_them(code: str) -> list[str]:
+            turns = "".join(
+                f"os.rename('/epoch.{i}', '/epoch')\nos.rename('/device.{i}', '/device.json')\n"
+                f"exec(code)\nprint('next')\n"
+                for i in range(len(cases))
+            )
+            said.extend(look(f"import os\ncode = {code!r}\n{turns}"))
+            return []
+
+        monkeypatch.setattr(board, "_exec", all_of_them)
+        nonce = board.look("/nothing", names, []).nonce
+    answers = "\n".join(said).split("next")
+    assert len(answers) == len(cases) + 1
+    for case, answer in zip(cases, answers, strict=False):
+        told = [tuple(json.loads(line)) for line in answer.split("\n") if line]
+        epoch = case.get("use", case["enrolled"])
+        device, root = bytes.fromhex(case["device"]), bytes.fromhex(case["root"])
+        keys = derive_gateway(root, device, epoch, case["site"])
+        assert dict(told)["keys"] == [epoch, key_check(nonce, keys.frag_up, keys.frag_dn)], case["name"]
+        digest = hashlib.sha256(bytes.fromhex(case["bytes"])).hexdigest()
+        assert [value for kind, value in told if kind == "file"] == [["/epoch", digest]]
 
 
 def test_no_content_of_a_file_is_on_a_command_line(tmp_path, monkeypatch) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 VECTORS = Path(__file__).parent
 TESTS = VECTORS.parent
 
-# Implementations: the rooms `wire` and `security`, `models`, and `firmware` (run by a real MicroPython).
+# Implementations: the rooms `wire`, `security`, `provisioning`, and `firmware` (run by a real MicroPython).
 REQUIRED: dict[str, set[str]] = {
     "answer.json": {"wire", "firmware"},
     "batch.json": {"wire"},
     "chain.json": {"security", "firmware"},
     "custody.json": {"security", "firmware"},
+    "epoch.json": {"firmware", "provisioning"},
     "frames.json": {"wire", "firmware"},
     "iphc.json": {"wire"},
     "journey.json": {"security", "firmware"},
