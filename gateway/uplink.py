@@ -41,7 +41,7 @@ _DENSE, _LONGER = 8, 5
 #: So many that are ready wait for no others: what a fuller batch saves for each is little by then.
 _ENOUGH = 64
 #: Messages read from the disk at a time, at least.
-_PAGE = 256
+_PAGE = 1024
 #: Largest age that a batch can state, ms.
 _OLDEST = 0xFFFF_FFFF
 

@@ -54,8 +54,10 @@ def measure(frames_in_all: int = 200_000, seed: int = 1) -> dict[str, Any]:
 
     Returns:
         `latents_per_s` and `frames_per_s` by the clock on the wall; `cpu_us_per_frame`, all threads of the
-        process; `radio_channels`: how many saturated channels that is; `frames`; `growth_bytes`: of the
-        process's resident memory, once what it remembers of the last few thousand messages is complete.
+        process; `radio_channels`: how many saturated channels that is; `frames`; `resident_bytes` of the
+        process: before the first frame, once what it remembers of the last few thousand messages is complete
+        (a tenth of the way, but not before the fifth stretch), and at the end; `growth_bytes`: what lies
+        between the last two.
 
     Raises:
         SlimwireError: a message was refused, or got lost on the way.
@@ -123,6 +125,7 @@ async def _measure(stretches: int, seed: int, url: str, directory: Path) -> dict
     rng = random.Random(f"bench gateway {seed}")
     wall = cpu = 0.0
     messages = settled = 0
+    start = resident()
     try:
         for stretch in range(stretches):
             made = _made(nodes, 1 + messages // _DEVICES, rng)
@@ -138,14 +141,15 @@ async def _measure(stretches: int, seed: int, url: str, directory: Path) -> dict
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    count = messages * _FRAMES
+    count, end = messages * _FRAMES, resident()
     return {
         "latents_per_s": round(messages / wall),
         "frames_per_s": round(count / wall),
         "cpu_us_per_frame": round(cpu / count * 1e6, 1),
         "radio_channels": int(count / wall / FULL_FRAMES),
         "frames": count,
-        "growth_bytes": resident() - settled,
+        "resident_bytes": [start, settled, end],
+        "growth_bytes": end - settled,
     }
 
 
