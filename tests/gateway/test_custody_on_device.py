@@ -85,5 +85,6 @@ def test_a_device_lets_go_of_a_message_at_its_custody_ack_and_the_edge_server_ge
             while admin(socket, "/v1/status")["uplink"]["delivered"] < len(sent):
                 assert time.monotonic() < ends
                 time.sleep(0.05)
+    epoch = json.loads((home / "device.json").read_text())["epoch"]
     with Store(state) as store:
-        assert all(store.used(EUI, 0, counter) for counter in sent)
+        assert all(store.used(EUI, epoch, counter) for counter in sent)
