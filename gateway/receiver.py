@@ -253,19 +253,23 @@ class Receiver:
         self._active: set[bytes] = set()
         self.update(registry)
 
-    def update(self, registry: GatewayRegistry) -> None:
+    def update(self, registry: GatewayRegistry) -> set[bytes]:
         """Follow a registry that changed. A datagram begun under a key that it no longer has is dropped.
+
+        Returns:
+            Devices that were enrolled anew, none of their keys being one of before: they start as newcomers.
 
         Raises:
             GatewayError: its reserves do not fit; nothing is changed then.
         """
         enrolled = {eui for eui, device in registry.devices.items() if not device.revoked}
         self.budget.resize(len(enrolled))
-        peers = {}
+        peers, renewed = {}, set()
         for eui, device in registry.devices.items():
             peer = self.peers.get(eui) or Peer(device, eui64.link_local(eui), tokens=self.limits.burst)
             if not peer.device.epochs.items() & device.epochs.items():
                 peer.highest = -1  # another identity: its counters start over
+                renewed.add(eui)
             peer.device = device
             peers[eui] = peer
         for eui in list(self._active):
@@ -280,8 +284,10 @@ class Receiver:
         self.peers = peers
         self.gateway = registry.gateway
         self._address = eui64.link_local(registry.gateway)
+        self.trust.enrol(enrolled - renewed)
         self.trust.enrol(enrolled)
         self.epochs.keep({eui: device.epochs for eui, device in registry.devices.items()})
+        return renewed
 
     @property
     def memory_used(self) -> int:

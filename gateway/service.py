@@ -106,10 +106,12 @@ class Service:
         for (device, epoch), flat in store.used().items():
             self.receiver.restore_used(device, epoch, flat)
         kept = store.trust()
-        kept_trust.restore(trust, kept, self.started, store.clock())
-        self.outbox = Outbox(store, OutboxLimits(bytes=box.bytes, age=box.age), self.counters)
         self._enrolled = self._not_revoked()
-        self.outbox.forget({row.device for row in kept} - self._enrolled)
+        renewed = self._renewed(store)
+        known = [row for row in kept if row.device in self._enrolled and row.device not in renewed]
+        kept_trust.restore(trust, known, self.started, store.clock())
+        self.outbox = Outbox(store, OutboxLimits(bytes=box.bytes, age=box.age), self.counters)
+        self.outbox.forget({row.device for row in kept} - {row.device for row in known})
         self.downlink = Downlink(link, DownlinkLimits(gap=down.gap, queue=down.queue), self.counters)
         self.uplink = Uplink(
             [
@@ -361,15 +363,23 @@ class Service:
     def _reload(self) -> None:
         registry = self.enrolment.registry
         try:
-            self.receiver.update(registry)
+            renewed = self.receiver.update(registry)
         except GatewayError as error:
             self.enrolment.refuse("registry-too-large", error)
             return
         self._pans = {device: pan for device, pan in self._pans.items() if device in registry.devices}
         # Who is enrolled anew, or revoked and taken back, starts as a newcomer, also after a restart.
         before, self._enrolled = self._enrolled, self._not_revoked()
-        self.outbox.forget(before - self._enrolled)
+        self.outbox.forget(before - self._enrolled | renewed)
         _log.info("registry %s read again: %d devices", self.enrolment.path, len(registry.devices))
+
+    def _renewed(self, store: Store) -> set[bytes]:
+        """Devices that were enrolled anew while this was off: all that they were heard in is epochs gone."""
+        heard: dict[bytes, set[int]] = {}
+        for device, epoch in store.used():
+            heard.setdefault(device, set()).add(epoch)
+        devices = self.enrolment.registry.devices
+        return {eui for eui in heard.keys() & devices.keys() if not heard[eui] & devices[eui].epochs.keys()}
 
     def _not_revoked(self) -> set[bytes]:
         return {eui for eui, device in self.enrolment.registry.devices.items() if not device.revoked}

@@ -22,13 +22,16 @@ from gateway.admin import create_app
 from gateway.admission import Limits
 from gateway.enrolment import Enrolment
 from gateway.links.base import Received
-from gateway.outbox import Store, TrustRow
+from gateway.outbox import Offered, Store, TrustRow
+from gateway.outbox.store import Work
 from gateway.receiver import Receiver
 from gateway.service import Service
 from gateway.settings import load
 from security.chain import KeyedChain
+from security.keys import derive_gateway
 from security.trust import Cause, PaperTrust, PredictiveTrust, Standing
 from tests.gateway.kit import (
+    SITE,
     Node,
     accepted,
     edge_registry,
@@ -356,6 +359,45 @@ async def test_who_was_revoked_and_is_taken_back_starts_as_a_newcomer_also_after
     assert last.trust.history(A.eui)
     assert not last.trust.history(B.eui)
     last.outbox._store.close()
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it was off"])
+async def test_who_is_enrolled_anew_starts_as_a_newcomer(tmp_path: Path, running: bool) -> None:
+    """The same EUI-64 under another root: what was done with the old one, by whoever had it, is not its."""
+    path = tmp_path / "registry.json"
+
+    def service(made: Store) -> Service:
+        parts = KeyedChain(), PredictiveTrust(), Silence(), Enrolment(path, create=False)
+        return Service(load(edge="http://127.0.0.1:9"), *parts, store=made)
+
+    registry(A, B).save(path)
+    made = Store(tmp_path)
+    first = service(made)
+    for node in (A, B):
+        for _ in range(20):
+            first.trust.observe(node.eui, False, time.monotonic(), Cause.SEAL)
+    assert first.receiver.standing(A.eui, time.monotonic()) is Standing.QUARANTINE
+    rows = kept_trust.rows_of(first.trust, (A.eui, B.eui), first.outbox.clock())
+    offered = [Offered(node.eui, node.epoch, 7, 0x40, 0.0, b"sealed") for node in (A, B)]
+    assert made.commit(Work(offered=offered, trust={row.device: row for row in rows})).kept
+    again = Node(A.number, epoch=A.epoch + 1)
+    again.keys = derive_gateway(b"\x99" * 32, A.eui, again.epoch, SITE)
+    anew = registry(again, B)
+    anew.version = 2
+    anew.save(path)
+    if running:
+        first._follow(time.monotonic() + 1)
+        assert not made.commit(first.outbox._work).problem
+    else:
+        made.close()
+        made = Store(tmp_path)
+        first = service(made)
+        assert not made.commit(first.outbox._work).problem
+    now = time.monotonic()
+    assert (first.receiver.standing(A.eui, now), first.trust.history(A.eui)) == (Standing.FULL, [])
+    assert first.receiver.standing(B.eui, now) is Standing.QUARANTINE
+    assert [row.device for row in made.trust()] == [B.eui]
+    made.close()
 
 
 # Real processes.
