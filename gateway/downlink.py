@@ -43,8 +43,9 @@ class DownlinkLimits:
     gap: float = 0.002
     #: Answers waiting at most; beyond, the oldest is dropped as `downlink-full`.
     queue: int = 1024
-    #: Whoever brings answers waits for room at most so long: a radio that takes nothing holds up no uplink.
-    patience: float = 0.25
+    #: Whoever brings answers waits for room at most so long: custody acks go first, thousands of them after a
+    #: burst; yet a radio that takes nothing holds up no uplink.
+    patience: float = 2.0
     #: How long an RFRAG-ACK is waited for at first; twice as long after each silence, up to eight times.
     ack_wait: float = 0.25
     #: Answers under way in recoverable fragments at most; others go by RFC 4944.

@@ -167,12 +167,12 @@ def gateway(
     if json:
         print_json(result)
         return
-    start, settled, end = (f"{size / 2**20:.1f} MiB" for size in result["resident_bytes"])
+    start, tenth, half, end = (f"{size / 2**20:.1f} MiB" for size in result["resident_bytes"])
     stdout.print(
         f"{result['frames_per_s']:,} frames/s, {result['latents_per_s']:,} latents/s, "
         f"{result['cpu_us_per_frame']} µs of processor time a frame: {result['radio_channels']} saturated "
-        f"channels; resident memory over {result['frames']:,} frames: {start} at the start, {settled} when "
-        f"what it remembers is complete, {end} at the end"
+        f"channels; resident memory over {result['frames']:,} frames: {start} at the start, {tenth} a "
+        f"tenth of the way, {half} half way, {end} at the end"
     )
 
 
