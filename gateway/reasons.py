@@ -65,6 +65,10 @@ class Reason(StrEnum):
         "malformed-message",
         "The first slice is too short for its message header, or a reserved bit is set.",
     )
+    NO_MANIFEST = (
+        "no-manifest",
+        "A first fragment without F: nothing would cover the later ones.",
+    )
     BAD_VERSION = "bad-version", "A protocol version this gateway does not speak."
     UNKNOWN_KIND = "unknown-kind", "A message kind that devices do not send to a gateway in this version."
     UNKNOWN_EPOCH = "unknown-epoch", "No key of that device for the epoch the message names."

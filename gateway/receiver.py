@@ -179,6 +179,7 @@ _SUSPICIOUS = frozenset(
         Reason.TAG_MISMATCH,
         Reason.MALFORMED_LOWPAN,
         Reason.MALFORMED_MESSAGE,
+        Reason.NO_MANIFEST,
     }
 )
 
@@ -192,7 +193,7 @@ _LOWPAN_REASONS = {
 }
 #: First octets of RFRAG and RFRAG-ACK, with and without E.
 _RECOVERABLE = frozenset({b"\xe8", b"\xe9", b"\xea", b"\xeb"})
-_MESSAGE_REASONS = {"bad-version": Reason.BAD_VERSION}
+_MESSAGE_REASONS = {"bad-version": Reason.BAD_VERSION, "no-manifest": Reason.NO_MANIFEST}
 
 #: Intervals of used counters kept per device and epoch. The edge server's record is exact; here a hostile
 #: device that scatters its counters must not make memory grow.

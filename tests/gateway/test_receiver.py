@@ -8,6 +8,7 @@ import pytest
 from gateway.admission import Limits
 from gateway.reasons import Reason
 from gateway.receiver import Receiver, Rejected, Revoked, Used
+from security import chain
 from security.chain import KeyedChain
 from security.keys import derive_gateway
 from security.registry import Device
@@ -24,8 +25,9 @@ from tests.gateway.kit import (
     registry,
     sealed_bytes,
 )
+from wire import eui64, lowpan
 from wire.ieee802154 import FrameKind, MacFrame
-from wire.message import Kind, octet0
+from wire.message import PORT, Kind, octet0
 
 
 @pytest.fixture
@@ -163,6 +165,27 @@ def node_payload(node: Node) -> bytes:
 @pytest.mark.parametrize("kind", [Kind.REPLY, Kind.HELLO, Kind.UPDATE])
 def test_kinds_of_other_directions_and_later_versions_are_unknown(node: Node, kind: Kind) -> None:
     assert reasons(feed(receiver(node), node.frames(1, b"x" * 20, kind=kind))) == ["unknown-kind"]
+
+
+def test_fragments_without_a_manifest_are_refused_whoever_signed_them(node: Node) -> None:
+    """F = 0, with a MAC that is right for what the first fragment carries: nothing covers the later bytes."""
+    sealed = sealed_bytes(100)
+    (whole,) = chain.make(
+        node.keys.frag_up,
+        node.eui,
+        eui64.link_local(node.eui),
+        eui64.link_local(GATEWAY),
+        octet0=octet0(Kind.DATA, node.epoch),
+        counter=5,
+        sealed=sealed,
+        single_room=200,
+        first_room=88,
+        slice_room=96,
+    )
+    target = receiver(node)
+    first, *_ = lowpan.udp_frames(node.eui, GATEWAY, PORT, PORT, whole, 5, 0, PAN, first_slice=80, step=32)
+    assert reasons(target.on_frame(first.emit(), 0.0)) == ["no-manifest"]
+    assert target.memory_used == 0
 
 
 def test_an_epoch_without_keys_is_unknown(node: Node) -> None:
