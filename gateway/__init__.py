@@ -1,8 +1,8 @@
 """The gateway: trusts nobody by default, and hands only whole, authenticated messages to the edge server.
 
-- `receiver` what a frame goes through, with `admission` (memory by identity), `reassembly` (one datagram),
-  `early` (the shared pool), `ledger` (unauthenticated failures) and `reasons` (every name a drop is counted
-  under): pure;
+- `receiver` what a frame goes through, with `events` (what it came to), `peers` (what is remembered of a
+  device), `admission` (memory by identity), `reassembly` (one datagram), `early` (the shared pool), `ledger`
+  (unauthenticated failures) and `reasons` (every name a drop is counted under): pure;
 - `links` where frames come from; `outbox` what is in custody; `uplink` takes that to the edge servers, by a
   `bus`, in the order of its `lanes`, behind a `breaker`; `downlink` custody acks and answers to devices;
   `kept_trust` trust over restarts (`trust_file`: that of release 0.1), `explain` its changes in words;

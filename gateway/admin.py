@@ -16,7 +16,7 @@ from fastapi.responses import PlainTextResponse, Response
 from gateway import explain, metrics
 from gateway.advice import advise
 from gateway.errors import AdminError
-from gateway.receiver import Peer
+from gateway.peers import Peer
 from gateway.service import Service
 from security.trust import Quarantining
 from slimwire import __version__

@@ -18,19 +18,29 @@ nothing but that pool and the tally behind it (`gateway.ledger`).
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from gateway.admission import Account, Budget, Limits
+from gateway.admission import Budget, Limits
 from gateway.early import EarlyPool
 from gateway.epochs import Epochs
+from gateway.events import (
+    Accepted,
+    Acknowledge,
+    Event,
+    Hint,
+    Kept,
+    Rejected,
+    Revoked,
+    Used,
+    Verified,
+)
 from gateway.ledger import FailureLedger
+from gateway.peers import Completed, Peer
 from gateway.reasons import Reason
 from gateway.reassembly import Datagram
-from gateway.recovery import ANSWERED, WHOLE, AckRation, bitmap
+from gateway.recovery import ANSWERED, WHOLE, bitmap
 from security.chain import ChainVerifier
 from security.keys import GatewayKeys
-from security.registry import Device, GatewayRegistry
+from security.registry import GatewayRegistry
 from security.replay import Intervals
 from security.trust import Cause, Quarantining, Standing, TrustEngine
 from wire import eui64, lowpan, mqtt
@@ -39,130 +49,6 @@ from wire.ieee802154 import FrameKind, MacFrame
 from wire.ipv6 import UDP_OFFSET
 from wire.message import MAX_PAYLOAD, PORT, FirstSlice, Kind, datagram_tag, without_f
 from wire.rfrag import FULL_BITMAP, NULL_BITMAP, Rfrag, RfragAck
-
-
-class Accepted(NamedTuple):
-    """A whole message, every byte of it authenticated by `device`'s key."""
-
-    device: bytes
-    #: F cleared.
-    octet0: int
-    #: The full key epoch.
-    epoch: int
-    counter: int
-    sealed: bytes
-    #: Monotonic time of its first fragment, s.
-    started: float
-    #: Frames it came in.
-    frames: int
-    #: The PAN it came from: answers go there.
-    pan: int | None
-    #: Whether a message with this counter was accepted before: the device heard no answer and asks again.
-    retry: bool
-
-
-class Verified(NamedTuple):
-    """A fragment that authenticated itself and waits for the rest of its datagram."""
-
-    device: bytes
-
-
-class Rejected(NamedTuple):
-    """A frame or an unfinished datagram that was dropped. `device` is the claimed source, if there is one."""
-
-    reason: Reason
-    device: bytes | None
-
-
-class Kept(NamedTuple):
-    """A fragment that waits, unauthenticated, for its first one."""
-
-    device: bytes
-
-
-class Acknowledge(NamedTuple):
-    """An RFRAG-ACK that the device is to get. `tag`: 8 bits; `bitmap`: 32, sequence 0 at the left."""
-
-    device: bytes
-    pan: int | None
-    tag: int
-    bitmap: int
-
-
-class Hint(NamedTuple):
-    """An RFRAG-ACK in the name of this device, about a datagram of the gateway's. Anybody can send it."""
-
-    device: bytes
-    tag: int
-    bitmap: int
-
-
-class Used(NamedTuple):
-    """A verified first fragment of a message that is in custody, or was: its device is to be told so."""
-
-    device: bytes
-    epoch: int
-    counter: int
-    pan: int | None
-
-
-class Revoked(NamedTuple):
-    """A verified first fragment of a device whose enrolment was revoked: it is to be told so."""
-
-    device: bytes
-    epoch: int
-    counter: int
-    pan: int | None
-
-
-Event = Accepted | Verified | Rejected | Kept | Acknowledge | Hint | Used | Revoked
-
-
-class Completed(NamedTuple):
-    """When a message was last complete, and for how long after that its copies are late duplicates, s.
-
-    The gap doubles with each retry: whoever replays a message gets few answers out of it.
-    """
-
-    at: float
-    gap: float
-
-
-@dataclass(slots=True)
-class Peer:
-    """What the receiver remembers of one enrolled device."""
-
-    device: Device[GatewayKeys]
-    #: Its link-local IPv6 address.
-    address: bytes
-    account: Account = field(default_factory=Account)
-    #: Counters of messages in custody or delivered, by epoch.
-    used: dict[int, Intervals] = field(default_factory=dict)
-    #: The last completed messages by (epoch, counter), oldest first.
-    complete: "OrderedDict[tuple[int, int], Completed]" = field(default_factory=OrderedDict)
-    #: (datagram size, datagram tag) of those; (0, 8-bit tag) is what a recoverable fragment names it by.
-    complete_tags: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    #: Highest verified counter of any epoch; only newer ones count for the rate.
-    highest: int = -1
-    #: Token bucket of verified new messages.
-    tokens: float = 0.0
-    refilled: float = 0.0
-    messages: int = 0
-    fragments: int = 0
-    rejected: int = 0
-    last_heard: float | None = None
-    #: Whether its last message of several fragments was completed by a recoverable one.
-    recovers: bool = False
-    #: RFRAG-ACKs that nothing authenticated has asked for.
-    ration: AckRation = field(default_factory=lambda: AckRation(burst=8.0, rate=4.0))
-    #: Words about messages used before: whoever replays a recorded one gets few out of it.
-    repeats: AckRation = field(default_factory=AckRation)
-    #: Made once: most frames have this one event.
-    verified: Verified = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.verified = Verified(self.device.eui)
-
 
 #: Unauthenticated evidence about a source: it shrinks that source's share of the pool, and nothing else.
 _SUSPICIOUS = frozenset(
@@ -471,7 +357,9 @@ class Receiver:
             return [self._reject(Reason.ALREADY_COMPLETE, source, now)]
         if epoch in peer.used and counter in peer.used[epoch]:
             gap = self.limits.retry_gap if done is None else 2 * done.gap
-            self._remember(peer, name, first.payload_length + UDP_OFFSET, Completed(now, gap))
+            peer.remember(
+                name, first.payload_length + UDP_OFFSET, Completed(now, gap), self.limits.remembered
+            )
             replayed: list[Event] = [self._reject(Reason.REPLAYED, source, now)]
             return [*replayed, Used(source, epoch, counter, pan)] if peer.repeats.take(now) else replayed
         events: list[Event] = []
@@ -520,11 +408,7 @@ class Receiver:
 
     def _meter(self, source: bytes, peer: Peer, now: float) -> None:
         """Count a new verified message against the device's rate; above it, that is evidence."""
-        limits = self.limits
-        peer.tokens = min(limits.burst, peer.tokens + (now - peer.refilled) * limits.rate)
-        peer.refilled = now
-        if peer.tokens >= 1.0:
-            peer.tokens -= 1.0
+        if peer.meter(self.limits.rate, self.limits.burst, now):
             return
         self.counters[Reason.OVER_RATE] += 1
         self.trust.observe(source, False, now, Cause.OVER_QUOTA)
@@ -667,7 +551,7 @@ class Receiver:
         name = (datagram.epoch, datagram.counter)
         before = peer.complete.get(name) if datagram.retry else None
         gap = self.limits.retry_gap if before is None else 2 * before.gap
-        self._remember(peer, name, datagram.size, Completed(now, gap))
+        peer.remember(name, datagram.size, Completed(now, gap), self.limits.remembered)
         first = datagram.first
         return Accepted(
             source,
@@ -680,20 +564,6 @@ class Receiver:
             datagram.pan,
             datagram.retry,
         )
-
-    def _remember(self, peer: Peer, name: tuple[int, int], size: int, done: Completed) -> None:
-        """What comes of this message from now on is a late copy, or a retry."""
-        tag = datagram_tag(name[1])
-        peer.complete[name] = done
-        peer.complete.move_to_end(name)
-        peer.complete_tags[(size, tag)] = name
-        peer.complete_tags[(0, tag & 0xFF)] = name
-        while len(peer.complete) > self.limits.remembered:
-            peer.complete.popitem(last=False)
-        if len(peer.complete_tags) > 4 * self.limits.remembered:
-            peer.complete_tags = {
-                key: name for key, name in peer.complete_tags.items() if name in peer.complete
-            }
 
     def _close(self, source: bytes, peer: Peer, datagram: Datagram) -> None:
         self.budget.release(peer.account, datagram)

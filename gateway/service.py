@@ -17,12 +17,13 @@ from gateway.enrolment import Enrolment
 from gateway.epochs import FILE as EPOCHS_FILE
 from gateway.epochs import EpochsFile
 from gateway.errors import GatewayError
+from gateway.events import Accepted, Acknowledge, Event, Hint, Rejected, Revoked, Used, Verified
 from gateway.journal import Journal
 from gateway.links.base import Link, Received
 from gateway.outbox import Message, Offered, Outbox, OutboxError, OutboxLimits, Store
 from gateway.parking import Parked, Parking
 from gateway.reasons import Reason
-from gateway.receiver import Accepted, Acknowledge, Event, Hint, Receiver, Rejected, Revoked, Used, Verified
+from gateway.receiver import Receiver
 from gateway.settings import Settings
 from gateway.uplink import Uplink, UplinkLimits
 from security.chain import ChainVerifier

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.admission import Limits
-from gateway.receiver import Accepted, Receiver
+from gateway.events import Accepted
+from gateway.receiver import Receiver
 from lab.experiments.attack.defences.slimwire import memory_for
 from lab.experiments.attack.formats import GATEWAY, SITE, Manifest, Member, Message
 from security.chain import KeyedChain

@@ -11,7 +11,8 @@ import time
 from typing import Any
 
 from gateway.admission import LARGEST_DATAGRAM, Limits
-from gateway.receiver import Accepted, Receiver
+from gateway.events import Accepted
+from gateway.receiver import Receiver
 from lab.experiments.attack.formats import GATEWAY, SITE, Manifest, Member, Message
 from security.chain import KeyedChain
 from security.registry import Device, GatewayRegistry

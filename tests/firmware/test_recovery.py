@@ -18,7 +18,7 @@ from firmware.message import AROUND, Message
 from firmware.receiver import ANSWER, Receiver
 from firmware.recoverable import Recoverable
 from firmware.recovery import Recovery
-from gateway.receiver import Accepted, Acknowledge, Hint
+from gateway.events import Accepted, Acknowledge, Hint
 from gateway.receiver import Receiver as Gateway
 from security.chain import KeyedChain
 from security.registry import Device, GatewayRegistry

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.admission import Limits
-from gateway.receiver import Accepted, Rejected
+from gateway.events import Accepted, Rejected
 from models.errors import BundleError
 from models.headfile import HeadFile
 from tests.gateway import kit

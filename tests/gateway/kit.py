@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gateway.admission import Limits
 from gateway.downlink import FIRST_ROOM, SINGLE_ROOM, SLICE_ROOM
-from gateway.receiver import Accepted, Acknowledge, Event, Receiver, Rejected
+from gateway.events import Accepted, Acknowledge, Event, Rejected
+from gateway.receiver import Receiver
 from security import chain, custody
 from security.chain import KeyedChain
 from security.keys import derive_edge, derive_gateway

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.epochs import GRACE, Epochs, EpochsFile
-from gateway.receiver import Accepted, Receiver, Rejected
+from gateway.events import Accepted, Rejected
+from gateway.receiver import Receiver
 from security.chain import KeyedChain
 from security.registry import Device, GatewayRegistry
 from security.trust import PredictiveTrust

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.admission import Limits
-from gateway.receiver import Kept
+from gateway.events import Kept
 from tests.gateway.kit import GATEWAY, PAN, Node, accepted, feed, reasons, receiver, sealed_bytes
 from wire import lowpan
 from wire.ieee802154 import FrameKind, MacFrame

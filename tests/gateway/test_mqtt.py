@@ -14,9 +14,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from gateway.broker import Files, access_text, config_text, probe
 from gateway.downlink import Reply, reply_frames
 from gateway.errors import LinkError
+from gateway.events import Rejected, Revoked
 from gateway.links.mqtt import Broker, MqttLink
 from gateway.reasons import Reason
-from gateway.receiver import Rejected, Revoked
 from security import chain
 from security.chain import KeyedChain
 from tests.gateway.brokers import Authority, Server, broker, connections_of, free_port, until

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 
 from gateway.admission import Limits
+from gateway.events import Rejected, Revoked, Used
 from gateway.reasons import Reason
-from gateway.receiver import Receiver, Rejected, Revoked, Used
+from gateway.receiver import Receiver
 from security import chain
 from security.chain import KeyedChain
 from security.keys import derive_gateway

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.admission import Limits
+from gateway.events import Accepted, Hint, Rejected
 from gateway.reasons import Reason
-from gateway.receiver import Accepted, Hint, Rejected
 from tests.gateway.kit import GATEWAY, PAN, Node, accepted, feed, receiver, sealed_bytes
 from wire.ieee802154 import FrameKind, MacFrame
 

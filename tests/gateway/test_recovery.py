@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.admission import Limits
-from gateway.receiver import Accepted, Acknowledge, Hint, Kept, Receiver, Verified
+from gateway.events import Accepted, Acknowledge, Hint, Kept, Verified
+from gateway.receiver import Receiver
 from tests.gateway.kit import GATEWAY, PAN, Node, accepted, acks, feed, reasons, receiver, sealed_bytes
 from wire import eui64
 from wire.ieee802154 import MacFrame

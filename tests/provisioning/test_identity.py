@@ -16,10 +16,11 @@ from edge_server.store import Store as EdgeStore
 from firmware import config
 from firmware.counter import slot
 from firmware.keys import derive
+from gateway.events import Accepted, Rejected
 from gateway.outbox import Message, Offered
 from gateway.outbox import Store as Outbox
 from gateway.outbox.store import Work
-from gateway.receiver import Accepted, Receiver, Rejected
+from gateway.receiver import Receiver
 from models.bundle import Bundle
 from provisioning.device_files import write_device_root
 from provisioning.emulated import find_interpreter

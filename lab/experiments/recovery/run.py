@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gateway.receiver import Accepted, Acknowledge, Receiver
+from gateway.events import Accepted, Acknowledge
+from gateway.receiver import Receiver
 from lab.experiments.attack.clock import Clock
 from lab.experiments.attack.compare import wilson
 from lab.experiments.attack.formats import GATEWAY, PAN, SITE, Member, Message

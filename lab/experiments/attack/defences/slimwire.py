@@ -7,8 +7,9 @@ on the seal is evidence.
 from collections import Counter
 
 from gateway.admission import LARGEST_DATAGRAM, Limits
+from gateway.events import Accepted, Acknowledge, Hint, Kept, Rejected, Verified
 from gateway.reasons import Reason
-from gateway.receiver import Accepted, Acknowledge, Hint, Kept, Receiver, Rejected, Verified
+from gateway.receiver import Receiver
 from lab.experiments.attack.defences.base import Delivered, Fate, Settings
 from lab.experiments.attack.formats import GATEWAY, SITE, Format
 from security.chain import ChainVerifier, KeyedChain
