@@ -7,8 +7,8 @@
   `bus`, in the order of its `lanes`, behind a `breaker`; `downlink` custody acks and answers to devices;
   `kept_trust` trust over restarts (`trust_file`: that of release 0.1), `explain` its changes in words;
 - `service` ties these together; `admin` and `metrics` show it; `process.run(settings, verifier=…)` is all of
-  it as one process, with `enrolment`, the `legs` that settings name (`embedded` a broker of its own), `live`
-  what SIGHUP changes, and the `watchdog`;
+  it as one process, with `enrolment`, the `legs` that settings name (`embedded` a broker of its own, a
+  `bounded_broker`), `live` what SIGHUP changes, and the `watchdog`;
 - `settings` its schema, `check` whether a start would work, `install` and `unit` it as a service, `broker`
   mosquitto's files and a probe of it, `top` a live view, `cli` and `service_cli` the `slimwire gateway`
   commands.

@@ -23,6 +23,7 @@ from security.registry import GATEWAY, GatewayRegistry
 from security.signed import Gate, VerifyKey
 from slimwire.checks import Check, certificate, failed
 from slimwire.errors import SlimwireError
+from slimwire.transport import is_loopback
 from wire.batch import CONTENT_TYPE, emit_request
 
 _PATIENCE = 3.0
@@ -47,6 +48,12 @@ def _rest(settings: Settings) -> Iterator[Check]:
         yield _serial(settings.uart.port, settings.uart.baud)
     if settings.mqtt.broker == EMBEDDED:
         yield _port("broker", settings.mqtt.listen, socket.SOCK_STREAM, settings)
+        if not is_loopback(parse_endpoint(settings.mqtt.listen)[0]):
+            yield Check(
+                "embedded",
+                f"other machines reach {settings.mqtt.listen}, and the embedded broker has no accounts",
+                remedy="let only a trusted network reach it, or use mosquitto (docs/services.md)",
+            )
     elif settings.mqtt.broker:
         yield from _broker(settings)
     if not (settings.listen or settings.uart.port or settings.mqtt.broker):

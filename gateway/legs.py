@@ -1,6 +1,8 @@
 """Opens the legs that the settings name, as one link."""
 
 import logging
+import secrets
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.embedded import EmbeddedBroker
@@ -70,12 +72,16 @@ class Legs:
             if settings.uart.port is not None:
                 links.append(await UartLink.open(settings.uart.port, settings.uart.baud))
             if settings.mqtt.broker:
+                where = broker_of(settings.mqtt)
                 if settings.mqtt.broker == EMBEDDED:
-                    starting = EmbeddedBroker(*parse_endpoint(settings.mqtt.listen))
+                    where = replace(where, client=f"slimwire-gateway-{secrets.token_hex(16)}")
+                    starting = EmbeddedBroker(*parse_endpoint(settings.mqtt.listen), where.client)
                     await starting.start()
                     broker = starting
-                mqtt = await MqttLink.open(broker_of(settings.mqtt), site, gateway, queue=settings.mqtt.queue)
+                mqtt = await MqttLink.open(where, site, gateway, queue=settings.mqtt.queue)
                 links.append(mqtt)
+                if broker is not None:
+                    broker.count(mqtt.counters)
             if not links:
                 raise LinkError(
                     "the gateway has no leg to hear devices by",

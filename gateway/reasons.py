@@ -27,6 +27,11 @@ class Reason(StrEnum):
     BAD_SLIP = "bad-slip", "Bytes on the serial line that are no SLIP packet, or one longer than a frame."
     BAD_TOPIC = "bad-topic", "An MQTT message on a topic that names no device."
 
+    BROKER_REFUSED = (
+        "broker-refused",
+        "The embedded broker refused or cut off a connection: too many, too large, too slow, or not MQTT.",
+    )
+
     LINK_UNSENT = "link-unsent", "The link could not send a frame: the network below it refused."
 
     # Frames.

@@ -66,6 +66,7 @@ class Broker:
         username, password: for a broker that asks for them.
         session: s for which the broker keeps what comes while we are away.
         embedded: the broker is our own (MQTT 3.1.1).
+        client: our client identifier; "": made of our EUI-64.
     """
 
     host: str
@@ -77,6 +78,7 @@ class Broker:
     password: str | None = None
     session: int = 3600
     embedded: bool = False
+    client: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -370,7 +372,7 @@ class MqttLink:
         v5 = self._protocol is MQTTProtocolVersion.MQTTv5
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"slimwire-gateway-{self._gateway.hex()}",
+            client_id=self._broker.client or f"slimwire-gateway-{self._gateway.hex()}",
             protocol=self._protocol,
             manual_ack=True,
             clean_session=None if v5 else False,

@@ -24,7 +24,7 @@ _AMQTT = """
 import asyncio, sys
 from gateway.embedded import EmbeddedBroker
 async def main():
-    await EmbeddedBroker("127.0.0.1", int(sys.argv[1])).start()
+    await EmbeddedBroker("127.0.0.1", int(sys.argv[1]), "slimwire-gateway-0200000000000001").start()
     await asyncio.Event().wait()
 asyncio.run(main())
 """

@@ -74,6 +74,7 @@ def test_a_registry_that_the_named_key_did_not_sign_would_not_start(tmp_path: Pa
         ),
         ('registry_key = "/nonexistent.pub"\n', "registry", "/nonexistent.pub", "copy it"),
         ('[uart]\nport = "/dev/nothing"\n', "uart", "is not there", "plug it in"),
+        ('[mqtt]\nbroker = "embedded"\nlisten = "0.0.0.0:0"\n', "embedded", "no accounts", "use mosquitto"),
         ('[mqtt]\nbroker = "127.0.0.1:1"\n', "broker", "does not answer", "goes on trying"),
         ('[mqtt]\nbroker = "127.0.0.1:1"\nca = "/nonexistent"\n', "broker", "cannot be used", "correct `ca`"),
         ('listen = ""\n', "legs", "none", "set `listen`"),
