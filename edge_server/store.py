@@ -1,9 +1,10 @@
 """What was answered: exact replay intervals per (device, epoch), and the last sealed answers, in SQLite.
 
 The key of replay protection is (device, epoch, counter) and the set is exact (docs/protocol.md, section 4):
-no sliding window. A batch is one transaction, committed (synchronous = FULL) before its answers leave.
-Answers are kept for the `keep` newest counters of each (device, epoch), so that a retry gets the same bytes
-again.
+no sliding window. Only that nobody who has a device's keys makes it grow for ever: beyond `INTERVALS` of a
+device and epoch the two lowest are joined; nothing is ever answered twice for that. A batch is one
+transaction, committed (synchronous = FULL) before its answers leave. Answers are kept for the `keep` newest
+counters of each (device, epoch), so that a retry gets the same bytes again.
 """
 
 import os
@@ -18,6 +19,9 @@ from security.replay import Intervals
 from slimwire.directory_lock import lock_directory
 
 SCHEMA_VERSION = 1
+#: Intervals kept of each (device, epoch). A device has a few. One that alternates between two gateways, of
+#: which one delivers nothing, makes one with each message, and fills them when that one is back.
+INTERVALS = 1 << 18
 FILE = "edge.sqlite"
 
 _SCHEMA = """
@@ -36,14 +40,16 @@ class Store:
     Args:
         directory: where the database lives (made if missing), or None: memory only, forgotten at exit.
         keep: newest counters of each (device, epoch) whose answers are kept.
+        intervals: most intervals of used counters of each (device, epoch).
 
     Raises:
         EdgeError: the directory is in use, not writable, or holds another version's database.
     """
 
-    def __init__(self, directory: Path | None = None, *, keep: int = 256) -> None:
+    def __init__(self, directory: Path | None = None, *, keep: int = 256, intervals: int = INTERVALS) -> None:
         self.directory = directory
         self._keep = keep
+        self._most = intervals
         self._lock: int | None = None
         path = ":memory:"
         if directory is not None:
@@ -107,6 +113,7 @@ class Store:
                 self._mark(device, epoch, counter)
                 self._db.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (device, epoch, counter, sealed))
             for device, epoch in {a[:2] for a in answers}:
+                self._bound(device, epoch, len(answers))
                 self._db.execute(
                     "DELETE FROM answers WHERE device = ?1 AND epoch = ?2 AND counter <= "
                     "(SELECT MAX(counter) FROM answers WHERE device = ?1 AND epoch = ?2) - ?3",
@@ -152,10 +159,29 @@ class Store:
         rows = self._db.execute("SELECT device, epoch, low, high FROM used ORDER BY low")
         for device, epoch, low, high in rows:
             bounds.setdefault((device, epoch), []).extend((low, high))
-        return {key: Intervals.from_list(flat) for key, flat in bounds.items()}
+        return {key: Intervals.from_list(flat, self._most) for key, flat in bounds.items()}
 
     def _intervals(self, device: bytes, epoch: int) -> Intervals:
-        return self._used.setdefault((device, epoch), Intervals())
+        return self._used.setdefault((device, epoch), Intervals(self._most))
+
+    def _bound(self, device: bytes, epoch: int, added: int) -> None:
+        """Join the lowest rows where there are too many, as `Intervals` does; `added` are new at most."""
+        key = (device, epoch)
+        if self._intervals(*key).spans + added <= self._most:
+            return
+        (count,) = self._db.execute(
+            "SELECT COUNT(*) FROM used WHERE device = ? AND epoch = ?", key
+        ).fetchone()
+        if count <= self._most:
+            return
+        joined = self._db.execute(
+            "SELECT low, high FROM used WHERE device = ? AND epoch = ? ORDER BY low LIMIT ?",
+            (*key, count - self._most + 1),
+        ).fetchall()
+        self._db.execute(
+            "DELETE FROM used WHERE device = ? AND epoch = ? AND low <= ?", (*key, joined[-1][0])
+        )
+        self._db.execute("INSERT INTO used VALUES (?, ?, ?, ?)", (*key, joined[0][0], joined[-1][1]))
 
     def _mark(self, device: bytes, epoch: int, counter: int) -> None:
         """Extend, insert or join rows, so that they are the intervals' own (disjoint, not adjacent)."""
@@ -165,6 +191,8 @@ class Store:
             "ORDER BY low DESC LIMIT 1",
             (*key, counter),
         ).fetchone()
+        if left and left[1] >= counter:
+            return
         right = self._db.execute(
             "SELECT high FROM used WHERE device = ? AND epoch = ? AND low = ?", (*key, counter + 1)
         ).fetchone()

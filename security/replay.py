@@ -76,6 +76,11 @@ class Intervals:
         return f"Intervals({len(self)} counters in {len(self._starts)} intervals)"
 
     @property
+    def spans(self) -> int:
+        """How many intervals the set is made of."""
+        return len(self._starts)
+
+    @property
     def highest(self) -> int | None:
         """The highest counter in the set, None if it is empty."""
         return self._ends[-1] if self._ends else None
@@ -86,7 +91,7 @@ class Intervals:
 
     @classmethod
     def from_list(cls, flat: Sequence[int], limit: int | None = None) -> "Intervals":
-        """The inverse of `to_list`. Raises StateError if that did not write the list."""
+        """The inverse of `to_list`; the lowest are joined beyond `limit`. StateError for other lists."""
         starts, ends = list(flat[::2]), list(flat[1::2])
         ok = len(starts) == len(ends) and all(type(v) is int and 0 <= v <= MAX_COUNTER for v in flat)
         ok = ok and all(a <= b for a, b in zip(starts, ends, strict=True))
@@ -97,6 +102,9 @@ class Intervals:
                 expected="an even number of counters: ascending, disjoint intervals",
                 remedy="restore the state from a backup, or give the device a new identity",
             )
+        excess = 0 if limit is None else len(starts) - limit
+        if excess > 0:
+            del starts[1 : excess + 1], ends[:excess]
         result = cls(limit)
         result._starts, result._ends = starts, ends
         return result

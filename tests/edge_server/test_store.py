@@ -30,6 +30,47 @@ def test_the_set_is_exact_now_and_after_a_restart(tmp_path_factory, used) -> Non
         assert (d1, e1) != (d2, e2) or high + 1 < low
 
 
+batches = st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=6, unique=True), max_size=14)
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches, st.integers(1, 5))
+def test_whoever_scatters_counters_makes_a_bounded_set_and_nothing_is_answered_twice(
+    tmp_path_factory, batches, most
+) -> None:
+    """What a set that is joined forgets is only ever taken for used, never for new; also after a restart."""
+    directory = tmp_path_factory.mktemp("state")
+    answered: list[int] = []
+    with Store(directory, intervals=most) as store:
+        for number, batch in enumerate(batches):
+            new = [counter for counter in batch if not store.used(A, 1, counter)]
+            store.commit([(A, 1, counter, b"x") for counter in new])
+            answered += new
+            store.commit([(B, 1, number, b"x")])
+            assert all(store.used(A, 1, counter) for counter in answered)
+            assert len(store.record().get((A, 1), ())) <= 2 * most
+        before = {counter for counter in range(42) if store.used(A, 1, counter)}
+    with Store(directory, intervals=most) as store:
+        after = {counter for counter in range(42) if store.used(A, 1, counter)}
+        assert set(answered) <= after <= before
+        assert len(store.record().get((A, 1), ())) <= 2 * most
+        assert store.record().get((B, 1), [0, -1]) == [0, len(batches) - 1]
+    assert len(set(answered)) == len(answered)
+
+
+def test_a_set_of_before_it_was_bounded_is_joined_at_its_start(tmp_path) -> None:
+    with Store(tmp_path) as store:
+        store.commit([(A, 1, counter, b"x") for counter in range(0, 40, 2)])
+    with Store(tmp_path, intervals=5) as store:
+        assert store.record()[(A, 1)] == [0, 30, 32, 32, 34, 34, 36, 36, 38, 38]
+        assert store.used(A, 1, 7)
+        store.commit([(A, 1, 33, b"x"), (A, 1, 50, b"x")])
+        record = store.record()
+        assert record[(A, 1)] == [0, 30, 32, 34, 36, 36, 38, 38, 50, 50]
+    with Store(tmp_path, intervals=5) as store:
+        assert store.record() == record
+
+
 def test_answers_are_repeated_and_old_ones_let_go() -> None:
     with Store(keep=4) as store:
         store.commit([(A, 0, c, bytes((c,))) for c in range(1, 11)])
