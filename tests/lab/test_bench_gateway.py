@@ -42,8 +42,9 @@ def test_memory_stays_flat_over_a_million_frames() -> None:
     result = gateway.measure(1_000_000)
     assert result["frames"] > 990_000
     _, tenth, half, end = result["resident_bytes"]
-    assert end - tenth < 8 << 20  # queues grow to their bounds
-    assert end - half < 1 << 20
+    # Queues that are longer than before take some MB; whatever stayed of each message would take tens.
+    assert end - tenth < 6 << 20
+    assert end - half < 3 << 20
 
 
 def test_the_commands_print_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
