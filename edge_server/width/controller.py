@@ -12,20 +12,21 @@ Per device and model, in constant time and memory:
   error says something about every width (no width must be tried to learn about it), and a wider one is never
   thought more punctual than a narrower one.
 - *Loss by the frame.* A message of three frames is lost about three times as often as one of one. One share
-  of lost frames is learned from messages of every width.
-- *Shrinkage and hedge.* P is mixed with the slow mean of the same counterfactuals per width, which alone
-  would follow the best fixed width; they start from the first forecast. And where a fixed width did better
-  than the rule's own choices over the last hundred or so messages, that one is used until the rule has
-  caught up.
+  of lost frames is learned from messages of every width; one that took twice as long as forecast counts for
+  a part of a lost one: fading that a frame's retries overcome late hits more frames more often, too.
+- *Shrinkage.* P is mixed with the slow mean of the same counterfactuals per width, which alone would follow
+  the best fixed width; they start from the first forecast.
 - *Switches cost.* A token bucket lets through less than one switch in ten messages on average, and the gain a
-  switch must promise grows as the bucket empties (hysteresis).
+  switch must promise grows as the bucket empties (hysteresis). It is a price in utility, the same for every
+  bundle.
 - *Constraints.* A floor (where nothing is likely to be on time, the cheapest), a duty cycle, a low battery, a
   required on-time share, and no step up while samples wait on the device.
 - *A look upwards.* A fixed cost per message makes narrow messages look slow per byte. So now and then the
-  next better width is used once, where it needs less than twice the speed; what it takes against the forecast
-  is learned per width. Only from these looks, whose moments the link does not choose: a width that is used
-  when the link is good looks fast, and one that is used all the time looks like the link itself. Each look
-  that fails doubles the wait for the next.
+  next better width is used once, where it needs less than twice the speed. Where it is much faster than
+  forecast, it is looked at again soon, and what both looks agree on is from then on this width's bias. Only
+  looks tell, whose moments the link does not choose: a width that is used when the link is good looks fast,
+  and one that is used all the time looks like the link itself. Each look that fails doubles the wait for the
+  next. Looks are rare since most links have nothing to find, and one look costs a message.
 - *Silence.* After `horizon` seconds x̂ is forgotten, the counts are not.
 """
 
@@ -50,8 +51,10 @@ _TOKENS = 6.0
 _TOKENS_PER_MESSAGE = 0.09
 _MOST_PATIENCE = 4096
 _WITHIN_REACH = -0.7  # ln: needs twice the forecast speed
-_BIAS_RATE = 0.25
-_BIAS_MOST = 0.7
+_MUCH_SLOWER = 0.7  # ln: such a message counts as that much of a lost one
+_LIKE_A_LOSS = 0.3
+_MUCH_FASTER = 0.4  # ln: more than one message's chance
+_AGAIN = 16  # messages from a look that was much faster to the second
 _LOSS_MOST = 0.9
 
 _SENTENCES = {
@@ -60,7 +63,6 @@ _SENTENCES = {
     Reason.STAY: "no other width gains enough to switch",
     Reason.FLOOR: "hardly anything is likely to be on time: the cheapest",
     Reason.BUDGET: "the duty cycle or the battery allows no more",
-    Reason.FIXED: "this fixed width did better than switching lately",
     Reason.PROBE: "one look upwards: is this width faster than it seems?",
     Reason.QUEUE: "samples wait on the device: no step up",
 }
@@ -73,10 +75,9 @@ class ChanceConstrained:
         deadline: seconds within which an answer counts as on time: from the sample where the options know
             the head's time, else from the first frame.
         smoothing: weight of a new measurement in x̂, 0..1.
-        margin: what a switch must gain in value with a full bucket of tokens, as a share of the accuracy
-            between the best and the worst width; as much again for each token spent.
+        margin: what a switch must gain in value (accuracy · P) with a full bucket of tokens; twice as much
+            more for each token spent.
         shrinkage: weight of the slow means in P(on time), 0..1.
-        hedge: by how much a fixed width must have done better than the rule to be followed.
         memory: messages that the slow means look back on; `errors`: that the forecast's errors and the
             share of lost frames do.
         floor: P(on time) of the best width at and below which the cheapest is chosen.
@@ -93,16 +94,15 @@ class ChanceConstrained:
         deadline: float,
         *,
         smoothing: float = 0.6,
-        margin: float = 0.15,
-        shrinkage: float = 0.15,
-        hedge: float = 0.01,
+        margin: float = 0.002,
+        shrinkage: float = 0.1,
         memory: int = 200,
-        errors: int = 500,
+        errors: int = 1000,
         floor: float = 0.02,
         min_on_time: float = 0.0,
         duty_cycle: float = 1.0,
         low_battery: int = 0,
-        patience: int = 128,
+        patience: int = 512,
         horizon: float = 120.0,
         server_seconds: float = 0.03,
     ) -> None:
@@ -110,7 +110,6 @@ class ChanceConstrained:
         self._smoothing = smoothing
         self._margin = margin
         self._shrinkage = shrinkage
-        self._hedge = hedge
         self._slow = 1.0 / memory
         self._keep = 1 - 1.0 / errors
         self._growth = 1 / self._keep
@@ -156,7 +155,8 @@ class ChanceConstrained:
             limit = plan.limit[index]
             late = lost or limit is None or measured + memory[BINS + n + index] > limit
             state.patience = min(2 * state.patience, _MOST_PATIENCE) if late else self._patience
-            state.probe, state.probing = state.patience, -1
+            unsure = state.hint < 0 and not memory[BINS + n + index]
+            state.probe, state.probing = _AGAIN if unsure else state.patience, -1
 
     def choose(
         self,
@@ -213,24 +213,24 @@ class ChanceConstrained:
 
     @staticmethod
     def _unbias(state: DeviceState, index: int, measured: float) -> float:
-        """ln x without what is usual for this width against the others; a look upwards tells that."""
+        """ln x without what is usual for this width against the others; two looks upwards tell that."""
         plan, memory = state.plan, state.memory
         first = BINS + len(plan.options)
         if index == state.probing:
-            bias = memory[first + index]
-            bias += _BIAS_RATE * min(max(measured - state.x - bias, -1.0), 1.0)
+            faster = min(measured - state.x + _MUCH_FASTER, 0.0)
+            bias, state.hint = max(faster, state.hint), faster
             limit = plan.limit[index]
             if limit is not None:
                 # Never sooner through than a smaller message.
                 for w, other in enumerate(plan.limit):
                     if other is not None and other > limit:
                         bias = max(bias, limit - other + memory[first + w])
-            memory[first + index] = min(max(bias, -_BIAS_MOST), _BIAS_MOST)
+            memory[first + index] = bias
         return measured - memory[first + index]
 
     def _count(self, state: DeviceState, measured: float, frames: float, lost: bool, waited: float) -> None:
         """What this message says: the forecast's error, the loss, and about every width whether it would have
-        been on time, for the slow means and for our own record.
+        been on time, for the slow means.
 
         Of a lost message it is taken that one of its frames was lost, and what was under way as forecast.
         """
@@ -238,7 +238,8 @@ class ChanceConstrained:
         slow = max(self._slow, 1.0 / (state.samples + _START))
         n = len(plan.options)
         state.frames = state.frames * self._keep + frames
-        state.lost = state.lost * self._keep + lost
+        burst = not lost and measured - state.x > _MUCH_SLOWER
+        state.lost = state.lost * self._keep + (_LIKE_A_LOSS if burst else lost)
         arrives = 1.0 - min(state.lost / state.frames, _LOSS_MOST)
         if state.x == state.x:
             if lost:
@@ -263,8 +264,6 @@ class ChanceConstrained:
                 # Of a lost message, the chance that a shorter one had not the frame that was lost.
                 ok = max(-more, 0.0) / frames if lost else arrives ** max(more, 0.0)
             memory[place] += slow * (ok - memory[place])
-            if w == state.pick:
-                state.own += slow * (plan.accuracy[w] * ok - state.own)
             place += 1
 
     def _forecast(self, state: DeviceState, waited: float) -> tuple[list[float], list[float]]:
@@ -274,7 +273,7 @@ class ChanceConstrained:
         share, wanted = self._shrinkage, self._min_on_time
         total = sum(memory[:BINS])
         arrives = 1.0 - min(state.lost / state.frames, _LOSS_MOST)
-        first = state.own < 0
+        first = not state.forecast
         on_time, value = [], []
         place = BINS
         for w in range(n):
@@ -299,8 +298,7 @@ class ChanceConstrained:
                 v -= wanted - p
             value.append(v)
             place += 1
-        if first:
-            state.own = max(0.0, *(a * p for a, p in zip(plan.accuracy, on_time, strict=True)))
+        state.forecast = True
         return on_time, value
 
     def _decide(
@@ -308,18 +306,16 @@ class ChanceConstrained:
     ) -> tuple[int, Reason]:
         plan = state.plan
         best = value.index(max(value))
-        pick = state.pick
+        index = state.pick
         reason = Reason.BEST
-        if best != pick:
-            gain = self._margin * plan.spread * (1.0 + _TOKENS - state.tokens)
-            if state.tokens >= 1.0 and value[best] - value[pick] > gain:
+        if best != index:
+            gain = self._margin * (1.0 + 2.0 * (_TOKENS - state.tokens))
+            if state.tokens >= 1.0 and value[best] - value[index] > gain:
                 state.tokens -= 1.0
-                state.pick = pick = best
+                state.pick = index = best
+                state.hint = 0.0
             else:
                 reason = Reason.STAY
-        index = self._hedged(state, pick)
-        if index != pick:
-            reason = Reason.FIXED
         if max(on_time) <= self._floor:
             index, reason = plan.cheapest, Reason.FLOOR
         if self._duty_cycle < 1.0 or state.battery:
@@ -332,22 +328,6 @@ class ChanceConstrained:
         if state.probe <= 0 and index == current and reason is not Reason.FLOOR and queue == 0:
             index, reason = self._look_up(state, index, reason)
         return index, reason
-
-    def _hedged(self, state: DeviceState, pick: int) -> int:
-        """`pick`, or the width that, kept, would have done better lately, and often enough on time."""
-        memory, accuracy = state.memory, state.plan.accuracy
-        kept, most = pick, 0.0
-        place = BINS
-        for w, a in enumerate(accuracy):
-            p = memory[place + w]
-            u = a * p
-            if u > most and p >= self._min_on_time:
-                kept, most = w, u
-        if state.hedging:
-            state.hedging = most > state.own
-        elif most > state.own + self._hedge:
-            state.hedging = True
-        return kept if state.hedging else pick
 
     def _affordable(self, state: DeviceState, index: int, value: list[float]) -> int:
         """`index`, or the best width that battery and duty cycle allow; the cheapest if none does."""

@@ -21,7 +21,7 @@ BINS, BIN_LOW, BIN_STEP = 32, -1.5, 0.1
 #: What a device is believed to be before anything is measured: its errors are normal with this deviation, and
 #: of this many frames so many spoilt their message.
 _PRIOR_SIGMA, _PRIOR_WEIGHT = 0.35, 20.0
-_PRIOR_FRAMES, _PRIOR_LOST = 100.0, 0.25
+_PRIOR_FRAMES, _PRIOR_LOST = 100.0, 0.5
 
 _HEAD = Struct("<dBBB")
 
@@ -34,9 +34,8 @@ class Reason(IntEnum):
     STAY = 2
     FLOOR = 3
     BUDGET = 4
-    FIXED = 5
-    PROBE = 6
-    QUEUE = 7
+    PROBE = 5
+    QUEUE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,6 @@ class Plan:
         limit: per width: ln of the seconds per byte at which the time left is just used up; None: no time
             is left at all.
         cheapest: index of the least air.
-        spread: accuracy between the best and the worst width.
         dearer: per width, the index of the next better one in accuracy that takes more air; -1: none.
     """
 
@@ -61,7 +59,6 @@ class Plan:
     left: tuple[float, ...]
     limit: tuple[float | None, ...]
     cheapest: int
-    spread: float
     dearer: tuple[int, ...]
 
     @classmethod
@@ -81,7 +78,6 @@ class Plan:
             left,
             tuple(log(t / b) if t > 0 else None for t, b in zip(left, bytes_, strict=True)),
             min(range(len(options)), key=lambda i: (bytes_[i], -options[i].accuracy)),
-            max(o.accuracy for o in options) - min(o.accuracy for o in options),
             tuple(dearer),
         )
 
@@ -109,12 +105,12 @@ class DeviceState:
         samples: messages measured, saturating.
         tokens: switches that may be spent.
         pick: the width the adaptive rule stands at; -1 before the first choice.
-        own: slow mean of accuracy · on time of `pick`, -1 before the first forecast; `hedging` whether a
-            fixed width is followed instead.
-        frames, lost: discounted counts of frames, and of messages that never arrived or were sent again.
+        forecast: whether a forecast has been made.
+        frames, lost: discounted counts of frames, and of messages that never arrived, were sent again or
+            (in part) took much longer than forecast.
         battery: as last reported.
         probe: messages until the next look upwards; `patience` what it starts from; `probing` the width
-            being looked at, or -1.
+            being looked at, or -1; `hint`: ln by how much, and more, the last look was faster than forecast.
         history: HISTORY records, newest at `newest`.
     """
 
@@ -124,18 +120,18 @@ class DeviceState:
     x: float = float("nan")
     at: float = 0.0
     interval: float = 0.0
-    own: float = -1.0
     frames: float = _PRIOR_FRAMES
     lost: float = _PRIOR_LOST
     tokens: float = 0.0
     samples: int = 0
     pick: int = -1
-    hedging: bool = False
+    forecast: bool = False
     weight: float = 1.0
     battery: int = 0
     probe: int = 0
     patience: int = 0
     probing: int = -1
+    hint: float = 0.0
     newest: int = field(default=-1)
 
     @classmethod
