@@ -2,7 +2,8 @@
 
 An item ends in exactly one verdict and never spoils another one. What opened gets an answer, even where its
 model is unknown or its symbols do not decode, so that the device learns it. A counter that was answered
-before gets the stored answer again and touches nothing else, the width controller included.
+before gets the stored answer again and touches nothing else, the width controller included; so does a
+question for it, which has no seal to open.
 """
 
 import logging
@@ -138,6 +139,8 @@ class Ingest:
         if found is None or item.epoch not in (None, found[0]):  # None: a gateway that says two bits of it
             return _verdict(item, Verdict.UNKNOWN_DEVICE)
         epoch, keys = found
+        if kind_of(item.octet0) is Kind.REPLY and not item.sealed:  # a question for the answer given before
+            return _verdict(item, Verdict.ALREADY, self.store.answer(item.device, epoch, item.counter))
         if kind_of(item.octet0) is not Kind.DATA:
             return _verdict(item, Verdict.SEAL)
         try:

@@ -25,7 +25,7 @@ from gateway.parking import Parked, Parking
 from gateway.reasons import Reason
 from gateway.receiver import Receiver
 from gateway.settings import Settings
-from gateway.uplink import Uplink, UplinkLimits
+from gateway.uplink import Question, Uplink, UplinkLimits
 from security.chain import ChainVerifier
 from security.keys import GatewayKeys
 from security.trust import Cause, Standing, TrustEngine
@@ -124,6 +124,7 @@ class Service:
             self.outbox,
             self._on_taken,
             self.downlink.room,
+            self._on_stored,
         )
         self.journal = Journal()
         #: Of devices heard since the start.
@@ -269,6 +270,14 @@ class Service:
         sealed = self._answers.get((device, epoch, counter))
         if sealed is not None:
             self._answer(device, epoch, counter, sealed)
+        else:
+            self.uplink.ask((device, epoch, counter))
+
+    def _on_stored(self, question: Question, sealed: bytes) -> None:
+        """The edge server's record of what it answered, for a device that asks again."""
+        self._answers[question] = sealed
+        self._trim()
+        self._answer(*question, sealed)
 
     def _promise(
         self, device: bytes, epoch: int, counter: int, status: CustodyStatus, pan: int | None = None
@@ -321,12 +330,15 @@ class Service:
                     continue
                 self._answer(device, epoch, counter, answer.sealed)
             messages.append(message)
-        while len(self._answers) > _ANSWERS:
-            self._answers.popitem(last=False)
+        self._trim()
         rows = kept_trust.rows_of(self.trust, observed, self.outbox.clock())
         self.outbox.settle(message for message, _ in taken)
         # Whoever is killed before the answers are out finds the messages again, and with them the answers.
         self.downlink.then(lambda: self.outbox.take(messages, rows))
+
+    def _trim(self) -> None:
+        while len(self._answers) > _ANSWERS:
+            self._answers.popitem(last=False)
 
     def _park(self, answer: Parked) -> None:
         """Its device was not heard since the start: nobody knows where it is."""

@@ -25,6 +25,7 @@ from gateway.outbox import Message, Outbox
 from gateway.reasons import Reason
 from security.trust import Standing
 from wire.batch import AnswerItem, IngestItem, Verdict
+from wire.message import Kind, octet0
 
 _log = logging.getLogger("gateway.uplink")
 
@@ -40,6 +41,8 @@ _EVIDENCE: Mapping[int, Reason] = {
 _DENSE, _LONGER = 8, 5
 #: So many that are ready wait for no others: what a fuller batch saves for each is little by then.
 _ENOUGH = 64
+#: Questions for stored answers that wait at most, and s between two batches of them.
+_QUESTIONS, _ASK_EVERY = 256, 0.05
 #: Messages read from the disk at a time, at least.
 _PAGE = 1024
 #: Largest age that a batch can state, ms.
@@ -66,6 +69,9 @@ class UplinkLimits:
 
 
 Taken = Callable[[list[tuple[Message, AnswerItem]]], None]
+#: Device, key epoch and counter of a message that left custody, and whose device missed the answer.
+Question = tuple[bytes, int, int]
+Stored = Callable[[Question, bytes], None]
 Room = Callable[[int], Awaitable[None]]
 
 
@@ -109,6 +115,7 @@ class Courier:
         outbox: Outbox,
         on_taken: Taken,
         room: Room = _room,
+        on_stored: Stored = lambda question, sealed: None,
     ) -> None:
         self.bus = bus
         self.lanes = lanes
@@ -130,6 +137,9 @@ class Courier:
         self._batch = limits.batch
         self._aside: dict[int, tuple[float, Message]] = {}
         self._unknown: dict[Spoken, _Unknown] = {}
+        self._on_stored = on_stored
+        self._questions: dict[Question, None] = {}
+        self._ask_at = 0.0
         self.idle = asyncio.Event()
 
     def adjust(self, limits: UplinkLimits) -> None:
@@ -153,11 +163,19 @@ class Courier:
         self.idle.clear()
         self._wake.set()
 
+    def ask(self, question: Question) -> None:
+        """Have a stored answer come once more; not while the server is away, or many ask."""
+        if not self.away and len(self._questions) < _QUESTIONS:
+            self._questions[question] = None
+            self._wake.set()
+
     async def run(self) -> None:
         """Send batches until cancelled."""
         try:
             while True:
                 self._bring_back()
+                if self._questions and time.monotonic() >= self._ask_at:
+                    await self._ask()
                 if self.lanes.empty:
                     self.idle.set()
                     await self._sleep()
@@ -181,12 +199,31 @@ class Courier:
         """Until something comes, or is to be brought back."""
         self._wake.clear()
         tries = [at for at, _ in self._aside.values()] + [one.due for one in self._unknown.values()]
+        if self._questions:
+            tries.append(self._ask_at)
         due = min(tries, default=math.inf)
         try:
             async with asyncio.timeout(None if due == math.inf else max(0.0, due - time.monotonic())):
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+    async def _ask(self) -> None:
+        """Stored answers, as far as there are."""
+        asked, self._questions = list(self._questions), {}
+        self._ask_at = time.monotonic() + _ASK_EVERY
+        items = [
+            IngestItem(device, octet0(Kind.REPLY, epoch), counter, 0, b"", epoch)
+            for device, epoch, counter in asked
+        ]
+        try:
+            answers = await self.bus.exchange(items)
+        except BusError as error:
+            _log.debug("%d stored answers were not to be had: %s", len(asked), error)
+            return
+        for question, answer in zip(asked, answers, strict=True):
+            if answer.verdict == Verdict.ALREADY and answer.sealed:
+                self._on_stored(question, answer.sealed)
 
     async def _read(self, wanted: tuple[int, int, int]) -> None:
         after, until, count = wanted
@@ -332,6 +369,7 @@ class Uplink:
         outbox: what is in custody.
         on_taken: called for each batch, with what the edge server took and its verdicts.
         room: awaited before each batch, with how many answers it may bring: when to fetch them.
+        on_stored: called with each stored answer that was asked for.
     """
 
     def __init__(
@@ -342,6 +380,7 @@ class Uplink:
         outbox: Outbox,
         on_taken: Taken,
         room: Room = _room,
+        on_stored: Stored = lambda question, sealed: None,
     ) -> None:
         self._servers = [bus.description for bus in buses]
         self._whose: dict[bytes, int] = {}
@@ -354,6 +393,7 @@ class Uplink:
                 outbox,
                 on_taken,
                 room,
+                on_stored,
             )
             for i, bus in enumerate(buses)
         ]
@@ -400,6 +440,10 @@ class Uplink:
     def unknown(self) -> dict[str, list[Spoken]]:
         """What waits because an edge server has no keys for it: devices and key epochs, by server."""
         return {courier.bus.description: courier.unknown for courier in self.couriers}
+
+    def ask(self, question: Question) -> None:
+        """Have a stored answer come once more, if there is one."""
+        self.couriers[self._of(question[0])].ask(question)
 
     def put(self, message: Message, standing: Standing) -> None:
         """A message of a device of that standing was committed."""

@@ -16,7 +16,7 @@ from edge_server.width import ChanceConstrained, FixedWidth
 from security.registry import Device, EdgeRegistry
 from wire.batch import IngestItem, Verdict
 from wire.latent import InnerHeader, LinkReport
-from wire.message import Kind
+from wire.message import Kind, octet0
 from wire.reply import Status
 
 NOW, UNIX = 100.0, 1_790_000_000.0
@@ -133,6 +133,23 @@ def test_an_epoch_that_is_gone_is_not_taken_for_one_with_the_same_two_bits(
         results = ingest.batch([late, usual, late], NOW, UNIX)
         assert verdicts(results) == [Verdict.UNKNOWN_DEVICE, Verdict.ANSWERED, Verdict.UNKNOWN_DEVICE]
         assert list(store.record()) == [(sender.eui, max(epochs))]
+
+
+def test_a_question_gets_the_stored_answer_and_marks_nothing(ingest, sender) -> None:
+    question = IngestItem(sender.eui, octet0(Kind.REPLY, sender.epoch), 7, 0, b"", sender.epoch)
+    (before,) = ingest.batch([question], NOW, UNIX)
+    assert (before.verdict, before.sealed) == (Verdict.ALREADY, b"")
+    (answer,) = ingest.batch([sender.item(7)], NOW, UNIX)
+    assert answer.verdict == Verdict.ANSWERED
+    (again,) = ingest.batch([question], NOW, UNIX)
+    assert (again.verdict, again.sealed) == (Verdict.ALREADY, answer.sealed)
+    (none,) = ingest.batch([question._replace(counter=8)], NOW, UNIX)
+    assert (none.verdict, none.sealed) == (Verdict.ALREADY, b"")
+    assert not ingest.store.used(sender.eui, sender.epoch, 8)
+    (odd,) = ingest.batch([question._replace(sealed=b"x" * 20)], NOW, UNIX)
+    assert odd.verdict == Verdict.SEAL
+    (stranger,) = ingest.batch([question._replace(device=bytes(8))], NOW, UNIX)
+    assert (stranger.verdict, stranger.sealed) == (Verdict.UNKNOWN_DEVICE, b"")
 
 
 def test_a_gateway_that_says_two_bits_of_the_epoch_only_is_served(ingest, sender) -> None:

@@ -413,6 +413,27 @@ def test_a_socket_left_by_a_killed_gateway_is_taken_over(tmp_path: Path) -> None
         assert admin(tmp_path / "gateway.sock", "/healthz") == "ok\n"
 
 
+def test_an_answer_that_got_lost_is_had_again_from_a_gateway_that_was_killed_since(
+    edge: str, edge_home: Path, tmp_path: Path, camera: Camera
+) -> None:
+    save_registry(tmp_path / "registry.json", NODE)
+    arguments = ["gateway", "run", "--state", str(tmp_path), "--listen", "127.0.0.1:0", "--edge", edge]
+    sealed = camera.sealed(NODE, 9000, 3, 0)
+    heard, told = [], []
+    for _ in range(2):
+        with process(tmp_path, *arguments, until="gateway: gateway") as (gateway, log):
+            radio = Radio(Bench(tmp_path, log).address)
+            radio.send(NODE.frames(9000, sealed))
+            heard.append(radio.answer(NODE, 9000))
+            told += radio.custody
+            radio.close()
+            gateway.kill()
+            gateway.wait()
+    assert told == [(9000, "committed"), (9000, "already")]
+    assert heard[0] == heard[1]
+    assert opened(NODE, 9000, heard[1]).cls == camera.class_of(3, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -298,6 +298,35 @@ async def test_a_device_that_stays_unknown_waits_as_long_as_custody_lasts() -> N
     assert bench.counters["edge-unknown-device"] >= 3
 
 
+async def test_stored_answers_are_asked_for_and_a_question_that_fails_is_forgotten() -> None:
+    def record(items: list[IngestItem]) -> tuple[int, bytes]:
+        assert all((item.octet0, item.sealed) == (0x50, b"") for item in items)
+        kept = {1: b"one", 3: b"three"}
+        return 200, emit_response(
+            [AnswerItem(*i[:3], Verdict.ALREADY, kept.get(i.counter, b"")) for i in items]
+        )
+
+    bench = Bench(status(503), status(404), record)
+    courier = bench.uplink.couriers[0]
+    courier._on_stored = lambda question, sealed: heard.append((question, sealed))
+    heard: list[tuple[Any, bytes]] = []
+    task = asyncio.create_task(bench.uplink.run())
+    async with asyncio.timeout(30):
+        for asked in range(3):
+            for counter in (1, 2, 3, 1):
+                bench.uplink.ask((DEVICE, 0, counter))
+            while len(bench.edge.batches) <= asked:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        while len(heard) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert heard == [((DEVICE, 0, 1), b"one"), ((DEVICE, 0, 3), b"three")]
+    assert bench.sent == [[1, 2, 3]] * 3
+    assert not bench.uplink.away  # a question says nothing about how the server takes messages
+    assert bench.answers == []
+
+
 async def test_a_server_that_is_away_is_asked_less_and_less_and_then_with_one_message() -> None:
     bench = Bench(*[status(503)] * 6, verdict(Verdict.ANSWERED), stored=range(1, 101), longest_pause=0.02)
     assert bench.uplink.states() == {"http://edge": State.CLOSED}
