@@ -7,7 +7,6 @@ transaction, committed (synchronous = FULL) before its answers leave. Answers ar
 counters of each (device, epoch), so that a retry gets the same bytes again.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ from types import TracebackType
 from edge_server.errors import EdgeError
 from security.errors import StateError
 from security.replay import Intervals
-from slimwire.directory_lock import lock_directory
+from slimwire.directory_lock import DirectoryLock
 
 SCHEMA_VERSION = 1
 #: Intervals kept of each (device, epoch). A device has a few. One that alternates between two gateways, of
@@ -50,12 +49,9 @@ class Store:
         self.directory = directory
         self._keep = keep
         self._most = intervals
-        self._lock: int | None = None
-        path = ":memory:"
-        if directory is not None:
-            held = f"the state directory {directory} belongs to another edge server that is running"
-            self._lock = lock_directory(directory, "lock", held, EdgeError)
-            path = str(directory / FILE)
+        held = f"the state directory {directory} belongs to another edge server that is running"
+        self._lock = DirectoryLock(directory, "lock", held, EdgeError)
+        path = ":memory:" if directory is None else str(directory / FILE)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._open(path)
@@ -78,9 +74,7 @@ class Store:
     def close(self) -> None:
         """Close the database and let go of the directory."""
         self._db.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def used(self, device: bytes, epoch: int, counter: int) -> bool:
         """Whether this counter was answered before, ever."""

@@ -224,6 +224,7 @@ def _back_up(db: sqlite3.Connection, path: Path) -> None:
     finally:
         os.close(handle)
     temporary.replace(path)
+    sync_directory(path.parent)
 
 
 def _rebuild(path: Path, problem: str, limit: int) -> sqlite3.Connection:

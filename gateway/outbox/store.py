@@ -5,7 +5,6 @@ took leave, with what that did to the trust in their devices, and the outbox's c
 holds the whole set of a device and epoch, so that marking a counter writes one short row.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from gateway.outbox.database import FILE, OutboxError, open_database, surroundin
 from gateway.outbox.rows import Message, TrustRow
 from security.errors import StateError
 from security.replay import Intervals
-from slimwire.directory_lock import lock_directory
+from slimwire.directory_lock import DirectoryLock
 from wire.reply import CustodyStatus
 
 _T = TypeVar("_T")
@@ -100,17 +99,13 @@ class Store:
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory
-        self._lock: int | None = None
-        path = None
-        if directory is not None:
-            held = f"the outbox in {directory} belongs to another gateway that is running"
-            self._lock = lock_directory(directory, "outbox.lock", held, OutboxError, mode=0o700)
-            path = directory / FILE
-        self.path = path
+        held = f"the outbox in {directory} belongs to another gateway that is running"
+        self._lock = DirectoryLock(directory, "outbox.lock", held, OutboxError, mode=0o700)
+        self.path = path = None if directory is None else directory / FILE
         try:
             self._db = open_database(path, limit=USED_INTERVALS)
         except BaseException:
-            self._unlock()
+            self._lock.release()
             raise
         try:
             saved = self._db.execute("SELECT reading, boot, since_boot FROM clock").fetchone()
@@ -132,7 +127,7 @@ class Store:
     def close(self) -> None:
         """Close the database and let go of the directory."""
         self._db.close()
-        self._unlock()
+        self._lock.release()
 
     def used(self) -> dict[tuple[bytes, int], list[int]]:
         """All used counters, as `Intervals.to_list` gives them, by (device, epoch)."""
@@ -272,11 +267,6 @@ class Store:
         if used is None:
             raise StateError("a set of used counters fails its checksum")
         return Intervals.from_list(used[2], USED_INTERVALS)
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
 
 def _parts(items: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:
