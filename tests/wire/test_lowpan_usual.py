@@ -1,15 +1,17 @@
-"""The short ways for the frames that Slimwire itself sends read what the general readers read."""
+"""The short ways for the frames that Slimwire itself sends read and write what the general ones do."""
 
+import struct
 from dataclasses import replace
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.wire.strategies import l2_addresses
-from wire import iphc
+from wire import eui64, iphc
 from wire.errors import WireError
 from wire.ieee802154 import FrameKind, MacFrame, fcs
-from wire.lowpan import First, Unfragmented, parse
+from wire.ipv6 import udp_checksum
+from wire.lowpan import First, Unfragmented, parse, udp_frames
 
 SRC, DST = bytes.fromhex("0200000000000001"), bytes.fromhex("02000000000000fe")
 
@@ -87,6 +89,27 @@ def test_a_frame_is_read_as_it_was_written_whatever_way_it_takes(frame):
         return
     assert replace(MacFrame.parse(data), pan_compression=None) == frame
     assert MacFrame.parse(data).emit() == data
+
+
+@given(st.integers(0, 255), st.integers(0, 0xFFFF), st.binary(max_size=104), st.booleans(), st.integers(0, 1))
+def test_a_usual_frame_is_written_field_by_field(seq, pan, payload, ack_request, version):
+    frame = MacFrame(FrameKind.DATA, seq, pan, DST, SRC, payload, ack_request, version)
+    control = 0xCC41 | ack_request << 5 | version << 12  # data, one PAN, two EUI-64s
+    body = struct.pack("<HBH", control, seq, pan) + DST[::-1] + SRC[::-1] + payload
+    assert frame.emit() == body + fcs(body).to_bytes(2, "little")
+    assert frame.emit(fcs=False) == body
+
+
+_PORTS = st.one_of(st.integers(0, 0xFFFF), st.integers(0xF0A8, 0xF0C8))
+
+
+@given(l2_addresses, l2_addresses, _PORTS, _PORTS, st.binary(max_size=80))
+def test_headers_are_compressed_as_the_general_writer_does(src, dst, sport, dport, payload):
+    ends = eui64.link_local(src), eui64.link_local(dst)
+    checksum = udp_checksum(*ends, sport, dport, payload)
+    expected = iphc.compress_udp(*ends, sport, dport, checksum, src, dst) + payload
+    (frame,) = udp_frames(src, dst, sport, dport, payload, 1, 0, 0xABCD)
+    assert frame.payload == expected
 
 
 @given(st.binary(min_size=2, max_size=125))
