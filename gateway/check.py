@@ -36,7 +36,19 @@ def check(config: Path | None) -> list[Check]:
     except SlimwireError as error:
         return [failed("settings", error)]
     where = f"{config}: " if config else ""
-    return [Check("settings", f"{where}every value is one that can be"), *_rest(settings)]
+    found = [Check("settings", f"{where}every value is one that can be")]
+    try:
+        found.extend(_rest(settings))
+    except PermissionError as error:
+        found.append(
+            Check(
+                "access",
+                f"{error.filename} is not ours to look at",
+                False,
+                "run this as root (sudo), or as the user that runs the gateway",
+            )
+        )
+    return found
 
 
 def _rest(settings: Settings) -> Iterator[Check]:

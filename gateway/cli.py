@@ -1,5 +1,6 @@
 """`slimwire gateway`: run it, ask a running one; `gateway.service_cli` has what makes it a service."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,8 +84,10 @@ def status(admin: _ADMIN = None, as_json: _JSON = False) -> None:
         f"gateway {state['gateway']}, site {escape(state['site'])}, up {state['uptime_s']:.0f} s; "
         f"memory {state['memory']['used']} of {state['memory']['bound']} bytes\n"
         f"{state['messages']} messages in {state['fragments']['accepted']} fragments; "
-        f"edge server {escape(uplink['edge'])} took {uplink['delivered']}"
-        + (" and IT IS AWAY" if uplink["away"] else "")
+        f"the edge server took {uplink['delivered']}: "
+        + ", ".join(
+            escape(url) + (" IS AWAY" if url in uplink["problems"] else "") for url in uplink["servers"]
+        )
         + f"\noutbox: {_in_custody(outbox)}"
     )
     table = Table("device", "name", "trust", "messages", "rejected", "last heard")
@@ -217,15 +220,19 @@ def _ask(admin: Path | None, path: str) -> Any:
     from gateway.settings import SERVICE_SOCKET, load  # noqa: PLC0415
 
     where = admin or load().admin_socket()
-    if admin is None and not where.exists() and SERVICE_SOCKET.exists():
+    # `os.path`: a directory that is not ours to enter is no error here.
+    if admin is None and not os.path.exists(where) and SERVICE_SOCKET.parent.exists():
         where = SERVICE_SOCKET
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(where)), timeout=5.0) as client:
             response = client.get("http://gateway" + path)
     except httpx.HTTPError as error:
+        ours = os.access(where.parent, os.X_OK) and (os.access(where, os.W_OK) or not where.exists())
         raise AdminError(
             f"no gateway answers at {where}: {error}",
-            remedy="start one with `slimwire gateway run`, or name its socket with --admin",
+            remedy="start one with `slimwire gateway run`, or name its socket with --admin"
+            if ours or not where.parent.exists()
+            else "that is the service's own: run this as root (sudo), or as the service's user",
         ) from error
     if response.status_code != 200:
         detail = (

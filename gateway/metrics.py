@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from gateway.reasons import Reason
 from gateway.service import Service
 from security.trust import Standing
+from wire.reply import CustodyStatus
 
 _TRUST_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
@@ -29,8 +30,8 @@ class ServiceCollector(Collector):
         custody = CounterMetricFamily(
             "slimwire_gateway_custody", "Custody acks sent, by status", labels=["status"]
         )
-        for status, count in sorted(service.downlink.custody.items()):
-            custody.add_metric([status], count)
+        for status in (each.name.lower() for each in CustodyStatus):
+            custody.add_metric([status], service.downlink.custody.get(status, 0))
         yield custody
         away = GaugeMetricFamily(
             "slimwire_gateway_edge_away", "1 while an edge server does not take messages", labels=["server"]

@@ -99,7 +99,7 @@ async def run(
     try:
         await admin.start()
         serving = asyncio.create_task(service.run())
-        beside = [asyncio.create_task(watchdog.feed(service))]
+        beside = [asyncio.create_task(watchdog.feed(service)), asyncio.create_task(service.uplink.greet())]
         if legs.mqtt is not None and settings.mqtt.discovery:
             discovery = Discovery(service, legs.mqtt, settings.mqtt.discovery_prefix)
             beside.append(asyncio.create_task(discovery.run()))

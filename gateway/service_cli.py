@@ -1,5 +1,6 @@
 """`slimwire gateway check|config|install|upgrade|uninstall|broker|top`: the gateway as a service."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,14 @@ app.add_typer(broker_app, name="broker")
 
 
 def _installed() -> Path | None:
-    from gateway.unit import SETTINGS  # noqa: PLC0415
+    """The service's settings, if it is installed: then its directories are meant, too."""
+    from gateway.unit import RUNTIME, SETTINGS, STATE  # noqa: PLC0415
 
-    return installed(SETTINGS)
+    found = installed(SETTINGS)
+    if found is not None:
+        os.environ.setdefault("STATE_DIRECTORY", f"/{STATE}")
+        os.environ.setdefault("RUNTIME_DIRECTORY", f"/{RUNTIME}")
+    return found
 
 
 @app.command()

@@ -37,7 +37,7 @@ CHANGES = (
 #: What `[mqtt] broker` says for the one inside the gateway.
 EMBEDDED = "embedded"
 
-#: Where the installed service has its admin socket (`gateway.unit`: RuntimeDirectory=slimwire).
+#: Where the installed service has its admin socket (`gateway.unit.RUNTIME`).
 SERVICE_SOCKET = Path("/run/slimwire/gateway.sock")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

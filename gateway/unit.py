@@ -9,6 +9,7 @@ NAME = "slimwire-gateway.service"
 #: Below the root: its settings, and what it writes to.
 SETTINGS = "etc/slimwire/gateway.toml"
 STATE = "var/lib/slimwire"
+RUNTIME = "run/slimwire"
 
 _UNIT = """\
 # {name}: written by `slimwire gateway install`.

@@ -169,6 +169,31 @@ class Courier:
             self._questions[question] = None
             self._wake.set()
 
+    async def greet(self) -> None:
+        """Find out with a batch of nothing whether the server is there."""
+        try:
+            await self.bus.exchange([])
+        except BusError as error:
+            first = not self.away
+            self.breaker.failed(time.monotonic())
+            self.problem = str(error)
+            _log.log(
+                logging.WARNING if first else logging.DEBUG,
+                "the edge server at %s does not answer (%s): messages wait in the outbox; start it, or "
+                "correct `edge` and [uplink] in the settings",
+                self.bus.description,
+                error,
+            )
+        else:
+            self._there()
+
+    def _there(self) -> None:
+        """An exchange went well."""
+        self.problem = ""
+        failures = self.breaker.succeeded()
+        if failures:
+            _log.warning("the edge server at %s is back after %d failures", self.bus.description, failures)
+
     async def run(self) -> None:
         """Send batches until cancelled."""
         try:
@@ -179,6 +204,8 @@ class Courier:
                 if self.lanes.empty:
                     self.idle.set()
                     await self._sleep()
+                    if self.away and self.lanes.empty and not self.breaker.wait(time.monotonic()):
+                        await self.greet()
                     continue
                 await asyncio.sleep(self.breaker.wait(time.monotonic()))
                 count = 1 if self.away else self._batch
@@ -201,6 +228,8 @@ class Courier:
         tries = [at for at, _ in self._aside.values()] + [one.due for one in self._unknown.values()]
         if self._questions:
             tries.append(self._ask_at)
+        if self.away:
+            tries.append(time.monotonic() + self.breaker.wait(time.monotonic()))
         due = min(tries, default=math.inf)
         try:
             async with asyncio.timeout(None if due == math.inf else max(0.0, due - time.monotonic())):
@@ -254,10 +283,7 @@ class Courier:
                 self._counters[Reason.EDGE_UNAUTHORIZED] += 1
             self._failed(error)
             return
-        self.problem = ""
-        failures = self.breaker.succeeded()
-        if failures:
-            _log.warning("the edge server at %s is back after %d failures", self.bus.description, failures)
+        self._there()
         if len(batch) >= self._batch:
             self._batch = min(self._limits.batch, 2 * self._batch)
         self.batches += 1
@@ -397,6 +423,10 @@ class Uplink:
             )
             for i, bus in enumerate(buses)
         ]
+
+    async def greet(self) -> None:
+        """Find out which edge servers are there."""
+        await asyncio.gather(*(courier.greet() for courier in self.couriers))
 
     def renew(self) -> None:
         """Read certificates and tokens again. Raises SlimwireError: one cannot be used."""

@@ -119,9 +119,12 @@ def test_a_wifi_device_gets_custody_while_the_edge_server_is_away(gateway: Gatew
     metrics = gateway.ask("/metrics").text
     assert 'slimwire_gateway_leg_received_total{leg="mqtt"} 2.0' in metrics
     assert 'slimwire_gateway_leg_up{leg="zep"} 1.0' in metrics
+    assert 'slimwire_gateway_custody_total{status="full"} 0.0' in metrics
+    assert 'slimwire_gateway_edge_away{server="http://127.0.0.1:9"} 1.0' in metrics
     assert 'slimwire_gateway_dropped_total{reason="bad-mac"} 0.0' in metrics
     assert 'slimwire_gateway_trust_bucket{le="1.0"} 1.0' in metrics
     assert gateway.end() == 0
+    assert any("127.0.0.1:9 does not answer" in line["message"] for line in gateway.lines())
     steps = [line for line in gateway.lines() if line["logger"] == "slimwire.trace"]
     assert [line["message"] for line in steps] == ["accepted", "committed"]
     assert {(line["device"], line["counter"], len(line["trace"])) for line in steps} == {

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from gateway import service_cli
+from gateway.check import check as check_gateway
 from gateway.cli import app
 from gateway.settings import FORMAT
 from security.signed import SigningKey
@@ -86,6 +88,31 @@ def test_what_is_wrong_is_named_with_the_remedy(
     checks = checked(tmp_path, text)
     assert found in str(checks[name]["found"])
     assert remedy in str(checks[name]["remedy"])
+
+
+def test_the_installed_services_directories_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks has a state directory of their own: it is not what the service starts with."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'format = {FORMAT}\nlisten = "127.0.0.1:{free()}"\n')
+    monkeypatch.setattr(service_cli, "installed", lambda _: file)
+    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    checks = {check["name"]: check["found"] for check in json.loads(run("check", "--json")[1])["checks"]}
+    assert checks["registry"].startswith("/var/lib/slimwire/registry.json")
+    assert checks["state"].startswith("/var/lib/slimwire")
+
+
+def test_what_is_not_ours_to_look_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    found = check_gateway(None)[-1]
+    assert (found.name, found.good) == ("access", False)
+    assert "sudo" in found.remedy
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -25,7 +25,13 @@ STATUS: dict[str, Any] = {
         "durable": True,
         "writable": True,
     },
-    "uplink": {"edge": "http://[fe80::1]:8080", "away": False, "delivered": 0},
+    "uplink": {
+        "edge": "http://[fe80::1]:8080",
+        "servers": {"http://[fe80::1]:8080": "open"},
+        "problems": {"http://[fe80::1]:8080": "ConnectError"},
+        "away": True,
+        "delivered": 0,
+    },
     "legs": [
         {"name": "mqtt", "description": "correct `broker` in [mqtt]", "up": False, "received": 0, "sent": 0}
     ],

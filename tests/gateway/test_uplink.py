@@ -298,6 +298,26 @@ async def test_a_device_that_stays_unknown_waits_as_long_as_custody_lasts() -> N
     assert bench.counters["edge-unknown-device"] >= 3
 
 
+async def test_whether_the_server_is_there_is_known_before_there_is_a_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(status(503), status(503), verdict(Verdict.ANSWERED))
+    await bench.uplink.greet()
+    assert bench.uplink.away
+    assert "503" in bench.uplink.problems()["http://edge"]
+    task = asyncio.create_task(bench.uplink.run())  # it is asked again, without a message
+    async with asyncio.timeout(30):
+        while bench.uplink.away:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert bench.sent == [[]] * 3
+    assert bench.uplink.problems() == {}
+    first, last = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "start it, or correct `edge`" in first
+    assert "is back after 2 failures" in last
+
+
 async def test_stored_answers_are_asked_for_and_a_question_that_fails_is_forgotten() -> None:
     def record(items: list[IngestItem]) -> tuple[int, bytes]:
         assert all((item.octet0, item.sealed) == (0x50, b"") for item in items)
