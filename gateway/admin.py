@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fastapi.responses import PlainTextResponse, Response
 from gateway import explain, metrics
 from gateway.advice import advise
 from gateway.errors import AdminError
+from gateway.links.zep import parse_endpoint
 from gateway.peers import Peer
 from gateway.service import Service
 from security.trust import Quarantining
@@ -27,10 +29,37 @@ from wire.errors import WireError
 _LONGEST_PATH = 107
 
 
+def create_probes(service: Service) -> FastAPI:
+    """What supervisors and Prometheus ask: nothing of it names a device."""
+    app = FastAPI(
+        title="Slimwire gateway", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    registry = metrics.registry(service)
+
+    @app.get("/healthz")
+    async def healthz() -> PlainTextResponse:
+        """Whether the process serves at all."""
+        return PlainTextResponse("ok\n")
+
+    @app.get("/readyz")
+    async def readyz() -> PlainTextResponse:
+        """Whether devices can be served: a leg is up, and what is accepted can be kept. 503 says what not."""
+        wrong = [] if any(leg.up for leg in service.link.legs()) else ["no leg is up"]
+        if service.outbox.refusing:
+            wrong.append("the disk refuses the outbox")
+        return PlainTextResponse("\n".join(wrong or ["ok"]) + "\n", 503 if wrong else 200)
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """Prometheus's text format."""
+        return Response(metrics.exposition(registry), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
 def create_app(service: Service) -> FastAPI:
     """The API of one service."""
-    app = FastAPI(title="Slimwire gateway", version=__version__, docs_url=None, redoc_url=None)
-    registry = metrics.registry(service)
+    app = create_probes(service)
 
     @app.get("/v1/status")
     async def status() -> dict[str, Any]:
@@ -135,24 +164,6 @@ def create_app(service: Service) -> FastAPI:
             "messages": [entry._asdict() for entry in service.journal.since(since)],
         }
 
-    @app.get("/healthz")
-    async def healthz() -> PlainTextResponse:
-        """Whether the process serves at all."""
-        return PlainTextResponse("ok\n")
-
-    @app.get("/readyz")
-    async def readyz() -> PlainTextResponse:
-        """Whether devices can be served: a leg is up, and what is accepted can be kept. 503 says what not."""
-        wrong = [] if any(leg.up for leg in service.link.legs()) else ["no leg is up"]
-        if service.outbox.refusing:
-            wrong.append("the disk refuses the outbox")
-        return PlainTextResponse("\n".join(wrong or ["ok"]) + "\n", 503 if wrong else 200)
-
-    @app.get("/metrics")
-    async def prometheus() -> Response:
-        """Prometheus's text format."""
-        return Response(metrics.exposition(registry), media_type="text/plain; version=0.0.4")
-
     return app
 
 
@@ -190,31 +201,65 @@ class _Server(uvicorn.Server):
         yield
 
 
-class AdminServer:
-    """Serves `create_app` on a Unix socket of mode 0660."""
+class _Served(ABC):
+    """An app on one socket."""
 
-    def __init__(self, service: Service, path: Path) -> None:
-        self.path = path
+    def __init__(self, app: FastAPI) -> None:
         self._server = _Server(
-            uvicorn.Config(
-                create_app(service), log_config=None, log_level="warning", lifespan="off", ws="none"
-            )
+            uvicorn.Config(app, log_config=None, log_level="warning", lifespan="off", ws="none")
         )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises AdminError: the path cannot be bound; says why and what to do."""
+        """Listen. Raises AdminError: the address cannot be bound; says why and what to do."""
         sock = self._bind()
         self._task = asyncio.create_task(self._server.serve(sockets=[sock]))
         await self._server.listening.wait()
 
     async def stop(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+
+    @abstractmethod
+    def _bind(self) -> socket.socket:
+        """The socket. Raises AdminError: it cannot be had."""
+
+
+class ProbeServer(_Served):
+    """Serves `create_probes` on a TCP address, HOST:PORT."""
+
+    def __init__(self, service: Service, where: str) -> None:
+        super().__init__(create_probes(service))
+        self._where = where
+
+    def _bind(self) -> socket.socket:
+        try:
+            found = socket.getaddrinfo(*parse_endpoint(self._where), type=socket.SOCK_STREAM)[0]
+            sock = socket.socket(found[0], socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(found[4])
+        except OSError as error:
+            raise AdminError(
+                f"metrics cannot be served on TCP {self._where}: {error.strerror or error}",
+                remedy="stop what uses that port, or name another as `metrics`",
+            ) from error
+        return sock
+
+
+class AdminServer(_Served):
+    """Serves `create_app` on a Unix socket of mode 0660."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        super().__init__(create_app(service))
+        self.path = path
+
+    async def stop(self) -> None:
         """Stop listening and remove the socket."""
-        if self._task is None:
-            return
-        self._server.should_exit = True
-        await self._task
-        self.path.unlink(missing_ok=True)
+        await super().stop()
+        if self._task is not None:
+            self.path.unlink(missing_ok=True)
 
     def _bind(self) -> socket.socket:
         path = str(self.path)

@@ -37,6 +37,8 @@ _LISTENER = "default"
 _LOOK = 0.01
 #: Messages of one connection that amqtt has not looked at yet.
 _AHEAD = 8
+#: A list of subscriptions may be so many times as long as another packet: Home Assistant sends 500 in one.
+_LISTS = 8
 #: Bytes that the owner has not read, and that count as one message.
 _AS_ONE = 256
 #: What a packet costs: a connection makes and ends a session, a wildcard looks at every retained topic.
@@ -150,7 +152,10 @@ class _Reader(ReaderAdapter):  # type: ignore[misc]
                 raise RefusedError
             head += await self._stream.readexactly(1)
         length = sum((octet & 0x7F) << 7 * i for i, octet in enumerate(head[1:]))
-        if length > self._broker.bounds.packet and not self.owner:
+        longest = self._broker.bounds.packet
+        if head[0] >> 4 in (_SUBSCRIBE, _UNSUBSCRIBE):
+            longest *= _LISTS
+        if length > longest and not self.owner:
             raise RefusedError
         return head, await self._stream.readexactly(length)
 

@@ -56,6 +56,8 @@ def _rest(settings: Settings) -> Iterator[Check]:
     yield _state(settings)
     if settings.listen:
         yield _port("radio", settings.listen, socket.SOCK_DGRAM, settings)
+    if settings.metrics:
+        yield _port("metrics", settings.metrics, socket.SOCK_STREAM, settings)
     if settings.uart.port is not None:
         yield _serial(settings.uart.port, settings.uart.baud)
     if settings.mqtt.broker == EMBEDDED:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from gateway import kept_trust, live, watchdog
-from gateway.admin import AdminServer
+from gateway.admin import AdminServer, ProbeServer
 from gateway.discovery import Discovery
 from gateway.enrolment import FLOOR, Enrolment
 from gateway.legs import Legs
@@ -96,8 +96,11 @@ async def run(
     service, legs = await open_service(settings, verifier)
     service.keep_epochs(settings.state_directory())
     admin = AdminServer(service, settings.admin_socket())
+    probes = ProbeServer(service, settings.metrics) if settings.metrics else None
     try:
         await admin.start()
+        if probes is not None:
+            await probes.start()
         serving = asyncio.create_task(service.run())
         beside = [asyncio.create_task(watchdog.feed(service)), asyncio.create_task(service.uplink.greet())]
         if legs.mqtt is not None and settings.mqtt.discovery:
@@ -129,6 +132,8 @@ async def run(
             await serving
     finally:
         await admin.stop()
+        if probes is not None:
+            await probes.stop()
         await legs.close()
     _log.info(
         "stopped after %.0f s: %d messages accepted, %d taken by the edge server, %d wait in the outbox",

@@ -206,6 +206,11 @@ class Settings(BaseSettings):
     admin: Path | None = Field(
         None, description="Unix socket of the admin interface; none: see `admin_socket`"
     )
+    metrics: str = Field(
+        "",
+        description="TCP address, HOST:PORT, that serves /metrics, /healthz and /readyz, and nothing else; "
+        '"": the admin socket alone does',
+    )
     pcap: Path | None = Field(None, description="capture file of all frames, written anew; none: no capture")
     format: int = Field(FORMAT, description="format of the settings file")
     limits: LimitSettings = LimitSettings()
@@ -215,7 +220,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = MqttSettings()
     uart: UartSettings = UartSettings()
 
-    @field_validator("listen", "peer")
+    @field_validator("listen", "peer", "metrics")
     @classmethod
     def _endpoint(cls, value: str | None) -> str | None:
         if value:

@@ -44,6 +44,11 @@ def read_tokens(path: Path) -> tuple[str, ...]:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_MOST * (_LONGEST + 2))
+    except PermissionError as error:
+        raise TransportError(
+            f"the secret file {path} cannot be read: {error.strerror}",
+            remedy=f"give it to the user that runs the service: sudo chown --reference={path.parent}/ {path}",
+        ) from error
     except OSError as error:
         raise TransportError(
             f"the secret file {path} cannot be read: {error.strerror}",

@@ -30,7 +30,7 @@ class Gateway:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.broker = free_port()
+        self.broker, self.metrics = free_port(), free_port()
         self.settings = directory / "gateway.toml"
         save_registry(directory / "registry.json", NODE)
         self.write()
@@ -40,6 +40,7 @@ class Gateway:
         self.settings.write_text(
             f'format = 2\nlisten = "127.0.0.1:0"\nstate = "{self.directory}"\n'
             f'registry = "{self.directory}/registry.json"\nedge = "http://127.0.0.1:9"\n'
+            f'metrics = "127.0.0.1:{self.metrics}"\n'
             f'[mqtt]\nbroker = "embedded"\nlisten = "127.0.0.1:{self.broker}"\n{more}'
         )
 
@@ -116,7 +117,11 @@ def test_a_wifi_device_gets_custody_while_the_edge_server_is_away(gateway: Gatew
     assert status["outbox"]["messages"] == 1
     legs = {leg["name"]: leg for leg in status["legs"]}
     assert (legs["mqtt"]["up"], legs["mqtt"]["received"]) == (True, 2)
-    metrics = gateway.ask("/metrics").text
+    with httpx.Client(base_url=f"http://127.0.0.1:{gateway.metrics}") as outside:
+        assert [outside.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+        assert [outside.get(path).status_code for path in ("/v1/status", "/v1/devices", "/docs")] == [404] * 3
+        metrics = outside.get("/metrics").text
+    assert NODE.eui.hex() not in metrics
     assert 'slimwire_gateway_leg_received_total{leg="mqtt"} 2.0' in metrics
     assert 'slimwire_gateway_leg_up{leg="zep"} 1.0' in metrics
     assert 'slimwire_gateway_custody_total{status="full"} 0.0' in metrics
@@ -164,7 +169,11 @@ def test_the_live_view_shows_legs_and_devices(gateway: Gateway) -> None:
 
 
 def test_ports_in_use_are_named_with_the_remedy(tmp_path: Path) -> None:
-    for kind, setting in ((socket.SOCK_DGRAM, "listen"), (socket.SOCK_STREAM, "broker")):
+    for kind, setting in (
+        (socket.SOCK_DGRAM, "listen"),
+        (socket.SOCK_STREAM, "broker"),
+        (socket.SOCK_STREAM, "metrics"),
+    ):
         directory = tmp_path / setting
         directory.mkdir()
         made = Gateway(directory)
@@ -176,7 +185,7 @@ def test_ports_in_use_are_named_with_the_remedy(tmp_path: Path) -> None:
             if setting == "listen":
                 text = made.settings.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}")
             else:
-                text = made.settings.read_text().replace(str(made.broker), str(port))
+                text = made.settings.read_text().replace(str(getattr(made, setting)), str(port))
             made.settings.write_text(text)
             made.start()
             assert made.process is not None
