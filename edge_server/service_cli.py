@@ -40,7 +40,12 @@ def check(config: Config = None, as_json: Json = False) -> None:
 
     Ends with status 1 if something is wrong.
     """
-    show_checks(_look(config or _installed()), as_json)
+    try:
+        found = _look(config or _installed())
+    except PermissionError as error:
+        remedy = "run this as root (sudo), or as the user that runs the edge server"
+        found = [Check("access", f"{error.filename} is not ours to look at", False, remedy)]
+    show_checks(found, as_json)
 
 
 def _look(config: Path | None) -> list[Check]:

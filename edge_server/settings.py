@@ -106,7 +106,7 @@ class Settings(BaseSettings):
             f"the edge server would listen on {self.host}, where other machines reach it, and has no {lacks}",
             expected="certificate and key, and token_file or client_ca",
             remedy="see docs/services.md, `Gateway and edge server on two machines`; inside a tunnel set "
-            "insecure = true",
+            f"insecure = true ({ENVIRONMENT}INSECURE=true)",
         )
 
     def context(self) -> ssl.SSLContext | None:

@@ -14,27 +14,30 @@ from gateway.links.several import SeveralLinks
 from gateway.links.uart import UartLink
 from gateway.links.zep import ZepLink, parse_endpoint
 from gateway.settings import EMBEDDED, MqttSettings, Settings
+from slimwire.transport import TransportError, read_secret
 
 _log = logging.getLogger("gateway")
+
+#: Bytes (MQTT 3.1.1, section 3.1.3.5).
+_LONGEST_PASSWORD = 65535
 
 
 def broker_of(settings: MqttSettings) -> Broker:
     """Where the broker is that `[mqtt]` names, and who we are there.
 
     Raises:
-        LinkError: the password's file cannot be read.
+        LinkError: the password's file cannot be read, or others can read it.
     """
     embedded = settings.broker == EMBEDDED
     host, port = parse_endpoint(settings.listen if embedded else str(settings.broker), settings.default_port)
     password = None
     if settings.password_file is not None:
         try:
-            password = settings.password_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise LinkError(
-                f"the broker's password cannot be read from {settings.password_file}: {error.strerror}",
-                remedy="correct `password_file` in [mqtt], or let the user that runs the gateway read it",
-            ) from error
+            password = read_secret(settings.password_file, _LONGEST_PASSWORD).decode().strip()
+        except (TransportError, UnicodeDecodeError) as error:
+            what = error.what if isinstance(error, TransportError) else f"{settings.password_file} is no text"
+            remedy = error.remedy if isinstance(error, TransportError) else "write the password as UTF-8"
+            raise LinkError(f"the broker's password: {what}", remedy=remedy) from error
     return Broker(
         "127.0.0.1" if embedded and host in ("0.0.0.0", "::") else host,
         port,

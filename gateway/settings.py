@@ -125,7 +125,7 @@ class MqttSettings(_Section):
     )
     key: Path | None = Field(default=None, description="PEM file of that certificate's private key")
     username: str | None = Field(default=None, description="user name at a broker that asks for one")
-    password_file: Path | None = Field(default=None, description="file that holds that user's password")
+    password_file: Path | None = Field(default=None, description="secret file (mode 0600) with its password")
     session: int = Field(
         default=3600,
         ge=0,
@@ -256,7 +256,7 @@ class Settings(BaseSettings):
             "between could end the custody of messages",
             expected="an https:// URL, and [uplink] token_file or certificate",
             remedy="see docs/services.md, `Gateway and edge server on two machines`; inside a tunnel set "
-            "[uplink] insecure = true",
+            f"[uplink] insecure = true ({PREFIX}UPLINK__INSECURE=true)",
         )
 
     def state_directory(self) -> Path:

@@ -34,16 +34,16 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def read_tokens(path: Path) -> tuple[str, ...]:
-    """The tokens in a secret file.
+def read_secret(path: Path, most: int) -> bytes:
+    """What a secret file holds, `most` bytes of it.
 
     Raises:
-        TransportError: it cannot be read, others can read it, or it holds no token.
+        TransportError: it cannot be read, or others can read it.
     """
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(_MOST * (_LONGEST + 2))
+            data = file.read(most)
     except PermissionError as error:
         raise TransportError(
             f"the secret file {path} cannot be read: {error.strerror}",
@@ -52,14 +52,24 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise TransportError(
             f"the secret file {path} cannot be read: {error.strerror}",
-            remedy="(umask 077; openssl rand -hex 32 > FILE) makes one; the service's user must own it",
+            remedy="correct its path in the settings, or make it: (umask 077; openssl rand -hex 32 > FILE)",
         ) from error
     if mode & 0o077:
         raise TransportError(
             f"the secret file {path} has mode {mode:04o}",
             expected="mode 0600: nobody but its owner reads it",
-            remedy=f"chmod 600 {path}, and a new token, if others may have read this one",
+            remedy=f"chmod 600 {path}, and a new secret, if others may have read this one",
         )
+    return data
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """The tokens in a secret file.
+
+    Raises:
+        TransportError: it cannot be read, others can read it, or it holds no token.
+    """
+    data = read_secret(path, _MOST * (_LONGEST + 2))
     tokens = tuple(line.strip().decode("latin-1") for line in data.splitlines() if line.strip())
     if not 0 < len(tokens) <= _MOST or not all(_TOKEN.fullmatch(token) for token in tokens):
         raise TransportError(

@@ -79,6 +79,12 @@ def test_a_registry_that_the_named_key_did_not_sign_would_not_start(tmp_path: Pa
         ('[mqtt]\nbroker = "embedded"\nlisten = "0.0.0.0:0"\n', "embedded", "no accounts", "use mosquitto"),
         ('[mqtt]\nbroker = "127.0.0.1:1"\n', "broker", "does not answer", "goes on trying"),
         ('[mqtt]\nbroker = "127.0.0.1:1"\nca = "/nonexistent"\n', "broker", "cannot be used", "correct `ca`"),
+        (
+            '[mqtt]\nbroker = "127.0.0.1:1"\npassword_file = "/usr/bin/env"\n',
+            "broker",
+            "/usr/bin/env has mode 0755",
+            "chmod 600",
+        ),
         ('listen = ""\n', "legs", "none", "set `listen`"),
     ],
 )
