@@ -152,11 +152,12 @@ async def writable(sock):
     """Until something can be sent."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_writer(sock, ready.set)
+    number = sock.fileno()  # who drops the connection closes it meanwhile
+    loop.add_writer(number, ready.set)
     try:
         await ready.wait()
     finally:
-        loop.remove_writer(sock)
+        loop.remove_writer(number)
 
 
 async def readable(sock):

@@ -249,8 +249,14 @@ class MqttLink:
         sock = self._socket
         sent = sock.send(data) or 0
         while sent < len(data):
-            await writable(sock)
-            sent += sock.send(data[sent:]) or 0
+            try:
+                await asyncio.wait_for(writable(sock), 1)
+            except asyncio.TimeoutError:
+                pass
+            else:
+                sent += sock.send(data[sent:]) or 0
+            if sock is not self._socket:
+                raise OSError("the broker is gone")
 
     def _drop(self):
         self._there = False

@@ -237,3 +237,19 @@ async def test_a_packet_is_one_send(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for data, length in zip(sends[2:6], (20, 90, 400, 1239), strict=True):
         head = 2 if len(data) < 130 else 3
         assert len(data) == head + 2 + len(f"slimwire/v1/{SITE}/{DEVICE.hex()}/up") + 2 + length
+
+
+async def test_a_broker_that_takes_nothing_and_then_goes_does_not_hold_the_device() -> None:
+    """Its connection stands still with a message half sent; what listens notices, and drops it."""
+    link = device_side.MqttLink("127.0.0.1", 1, DEVICE, SITE, "", 1232)
+    ours, broker_end = socket.socketpair()
+    with broker_end:
+        ours.setblocking(False)
+        link._socket, link._there = ours, True
+        sending = asyncio.create_task(link._write(bytes(1 << 22)))  # more than the system keeps
+        await asyncio.sleep(0.05)
+        assert not sending.done()
+        link._drop()
+        async with asyncio.timeout(20):
+            with pytest.raises(OSError, match="the broker is gone"):
+                await sending
