@@ -214,15 +214,20 @@ class Downlink:
         """Other bounds, from now on."""
         self._limits = limits
 
-    async def room(self, answers: int) -> None:
-        """Until so many more answers may wait, or none does; `limits.patience` s at most."""
-        if not self._queue or len(self._queue) + answers <= self._limits.queue:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.patience):
-                while self._queue and len(self._queue) + answers > self._limits.queue:
-                    self._left.clear()
-                    await self._left.wait()
+    async def room(self, answers: int) -> int:
+        """Until so many more answers may wait; `limits.patience` s at most.
+
+        Returns:
+            How many may be brought: those, or as many as ever wait.
+        """
+        answers = min(answers, self._limits.queue)
+        if len(self._queue) + answers > self._limits.queue:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.patience):
+                    while len(self._queue) + answers > self._limits.queue:
+                        self._left.clear()
+                        await self._left.wait()
+        return answers
 
     def put(self, gateway: bytes, reply: Reply) -> None:
         """Queue a reply of the gateway with this EUI-64."""

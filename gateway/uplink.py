@@ -72,11 +72,12 @@ Taken = Callable[[list[tuple[Message, AnswerItem]]], None]
 #: Device, key epoch and counter of a message that left custody, and whose device missed the answer.
 Question = tuple[bytes, int, int]
 Stored = Callable[[Question, bytes], None]
-Room = Callable[[int], Awaitable[None]]
+Room = Callable[[int], Awaitable[int]]
 
 
-async def _room(_: int) -> None:
+async def _room(answers: int) -> int:
     """There is always room."""
+    return answers
 
 
 def assigned(device: bytes, servers: Sequence[str]) -> int:
@@ -215,8 +216,7 @@ class Courier:
                 elif self.lanes.ready < min(count, _ENOUGH):
                     dense = self._last >= _DENSE
                     await asyncio.sleep(self._limits.age * (_LONGER if dense else 1))
-                await self._room(count)
-                batch = self.lanes.head(count)
+                batch = self.lanes.head(await self._room(count))
                 if batch:
                     await self._deliver(batch)
         finally:
@@ -394,7 +394,7 @@ class Uplink:
         counters: where reasons are counted.
         outbox: what is in custody.
         on_taken: called for each batch, with what the edge server took and its verdicts.
-        room: awaited before each batch, with how many answers it may bring: when to fetch them.
+        room: awaited before each batch, with how many answers it may bring: when to fetch them, and how many.
         on_stored: called with each stored answer that was asked for.
     """
 

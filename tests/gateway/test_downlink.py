@@ -100,10 +100,11 @@ def answer(counter: int) -> Reply:
 async def test_who_brings_answers_waits_until_there_is_room_for_them() -> None:
     link, counters = Wire(), Counter[str]()
     downlink = Downlink(link, DownlinkLimits(gap=0.0, queue=3, patience=3600.0), counters)
-    await downlink.room(99)  # nothing waits: so many can only come at once
+    assert await downlink.room(2) == 2
+    assert await downlink.room(99) == 3  # more never wait
     downlink.put(GATEWAY, answer(1))
     downlink.put(GATEWAY, answer(2))
-    await downlink.room(1)
+    assert await downlink.room(1) == 1
     waiting = asyncio.create_task(downlink.room(2))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -117,5 +118,5 @@ async def test_who_brings_answers_waits_until_there_is_room_for_them() -> None:
 async def test_a_radio_that_takes_nothing_holds_nobody_up() -> None:
     downlink = Downlink(Wire(), DownlinkLimits(queue=1, patience=0.0), Counter())
     downlink.put(GATEWAY, answer(1))
-    await asyncio.wait_for(downlink.room(1), 5)
+    assert await asyncio.wait_for(downlink.room(1), 5) == 1
     assert len(downlink) == 1

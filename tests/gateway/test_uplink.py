@@ -127,17 +127,18 @@ async def test_what_was_read_from_the_disk_waits_for_nobody() -> None:
 
 async def test_answers_are_fetched_when_there_is_room_for_them() -> None:
     log: list[str] = []
-    bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 4))
+    bench = Bench(verdict(Verdict.ANSWERED), stored=range(1, 5))
 
-    async def room(answers: int) -> None:
+    async def room(answers: int) -> int:
         log.append(f"{answers} answers after {len(bench.edge.batches)} batches")
+        return max(1, answers - len(bench.edge.batches))
 
     limits = UplinkLimits(batch=2, age=0.0)
     buses = [courier.bus for courier in bench.uplink.couriers]
     bench.uplink = Uplink(buses, limits, bench.counters, bench.outbox, bench._taken, room)
     await bench.until_empty()
-    assert bench.sent == [[1, 2], [3]]
-    assert log == ["2 answers after 0 batches", "2 answers after 1 batches"]
+    assert bench.sent == [[1, 2], [3], [4]]
+    assert log == [f"2 answers after {done} batches" for done in range(3)]
 
 
 async def test_the_age_is_that_since_the_gateway_had_the_message() -> None:
