@@ -150,7 +150,8 @@ class Agent:
             digest,
         )
         # A gateway that authenticates what does not open is asked again less often.
-        for attempt in range((self._retries if self._receiver.trust > 63 else min(self._retries, 1)) + 1):
+        retries = self._retries & 15
+        for attempt in range((retries if self._receiver.trust > 63 else min(retries, 1)) + 1):
             self._used = attempt
             self.log("sent", sent + str(attempt))
             recovery = self._receiver.recovery
@@ -167,7 +168,7 @@ class Agent:
             if attempt:
                 wait += self._link.eui64[7] * 37 % self._deadline >> 2
             await asyncio.sleep(wait / 1000)
-            if self._custody:
+            if self._custody and self._retries < 16:
                 break
         self._under_way = False
         self._receiver.expect(0)

@@ -11,7 +11,8 @@
 wait for an answer before the first retry), `retries` (2), `link.bind` (0: any port), `link.gap_ms` (2,
 pause between two frames), `recovery` ("off"; "always" sends each message of several frames in recoverable
 fragments, RFC 8931, and "lossy" does so while messages get lost), `head` ("auto"; "ram" keeps head.bin in
-memory, "flash" reads it while it runs).
+memory, "flash" reads it while it runs), `custody` ("forget": the gateway's custody ack ends a message's
+retries; "keep-until-answer": only its answer does, which the gateway gets for it again).
 
 A Wi-Fi device has `"link": {"type": "mqtt", "host": "192.168.1.2"}`, and there may be `port` (1883) and
 `password` (none; the user name is the EUI-64), and `tls` (false; true: with the files that
@@ -72,7 +73,9 @@ def check(settings, path="device.json"):
         "site": top.text("site"),
         "period_ms": top.number("period_ms", 1, 3600000, 300),
         "deadline_ms": top.number("deadline_ms", 10, 60000, 1000),
-        "retries": top.number("retries", 0, 15, 2),
+        # 16 more: retries go on after custody.
+        "retries": top.number("retries", 0, 15, 2)
+        + 16 * (top.choice("custody", ("forget", "keep-until-answer"), "forget") != "forget"),
         "log": top.text("log", ""),
         "recovery": "off" if mqtt else top.choice("recovery", ("off", "lossy", "always"), "off"),
         "head": top.choice("head", ("ram", "flash", "auto"), "auto"),

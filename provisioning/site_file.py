@@ -75,6 +75,7 @@ class DeviceSection(_Section):
     link: dict[str, Any] = {}
     source: dict[str, Any] = {}
     recovery: Literal["off", "lossy", "always"] = "off"
+    custody: Literal["forget", "keep-until-answer"] = "forget"
     password_file: Path | None = None
     bundle: str = "fashion-mnist"
     images: int = Field(default=16, ge=1, le=512)

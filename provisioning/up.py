@@ -332,6 +332,7 @@ class Up:
         settings = site.new_identity(eui, self._site.options(self.request.key))
         settings.update({"source": wanted.source} if wanted.source else {})
         settings.update({"recovery": wanted.recovery} if wanted.recovery != "off" else {})
+        settings.update({"custody": wanted.custody} if wanted.custody != "forget" else {})
         for what, name, can in (
             ("link", settings["link"]["type"], profile.links),
             ("source", settings["source"].get("type"), profile.sources),

@@ -69,7 +69,12 @@ def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path) -> No
         ('bundles = ["nothing"]\n', "bundle", "nothing", "name a bundle that ships"),
         ('host = "0.0.0.0"\n', "access", "and has no TLS", "insecure = true"),
         ('host = "::"\ntoken_file = "/nonexistent"\n', "access", "and has no TLS", "docs/services.md"),
-        ('token_file = "/nonexistent"\n', "access", "secret file /nonexistent cannot be read", "correct its path"),
+        (
+            'token_file = "/nonexistent"\n',
+            "access",
+            "secret file /nonexistent cannot be read",
+            "correct its path",
+        ),
         ('token_file = "/usr/bin/env"\n', "access", "has mode 0755", "chmod 600"),
         ('certificate = "/nonexistent"\n', "access", "/nonexistent cannot be used", "correct `certificate`"),
         ('state = "/dev/null/nothing"\n', "state", "cannot be written", "name another"),

@@ -290,6 +290,25 @@ def test_custody_stops_retries_but_not_the_wait(tmp_path: Path, hub: Hub, head):
     assert of(lines, "answer")[0]["c"] == 2
 
 
+def test_a_device_that_keeps_until_the_answer_asks_again_after_custody(tmp_path: Path, hub: Hub, head):
+    write_device(tmp_path, head.emit(), SHAPE, hub.port, deadline_ms=250, custody="keep-until-answer")
+    attempts: dict[int, int] = {}
+
+    def reply(hub: Hub, message: Arrived) -> list[bytes]:
+        attempt = attempts[message.counter] = attempts.get(message.counter, -1) + 1
+        status = CustodyStatus.ALREADY if attempt else CustodyStatus.COMMITTED
+        answer = hub.answer(message.counter) if attempt == 1 or message.counter > 1 else []
+        return hub.custody(message.counter, status) + answer
+
+    hub.reply = reply
+    hub.serve(start(tmp_path, 1.2, HEAP))
+    lines = log(tmp_path)
+    assert [line["a"] for line in of(lines, "sent") if line["c"] == 1] == [0, 1]
+    assert [line["status"] for line in of(lines, "custody") if line["c"] == 1] == ["committed", "already"]
+    assert of(lines, "answer")[0]["c"] == 1
+    assert not of(lines, "lost")
+
+
 def test_a_downlink_under_attack(tmp_path: Path, hub: Hub, head):
     """Answers of two and more fragments, and every forgery of them an attacker on the air can make: nothing
     forged is accepted, everything has its reason, and the heap stays what it was.

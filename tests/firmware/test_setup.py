@@ -21,6 +21,11 @@ GOOD = settings(17754)
 SHAPE = (12, 12, 1)
 
 
+def test_retries_after_custody_are_those_from_16_on():
+    assert config.check({**GOOD, "custody": "keep-until-answer"})["retries"] == 16 + GOOD["retries"]
+    assert config.check({**GOOD, "custody": "forget"})["retries"] == GOOD["retries"]
+
+
 def test_settings_with_defaults():
     made = config.check(copy.deepcopy(GOOD))
     assert made["eui64"] == bytes.fromhex(GOOD["eui64"])
@@ -47,6 +52,7 @@ def test_settings_with_defaults():
         ("site", "", "site is ''; expected text"),
         ("period_ms", 0, "period_ms is 0"),
         ("retries", 99, "expected a number from 0 to 15"),
+        ("custody", "keep", "expected one of forget"),
         ("link", None, "link is missing or no object"),
         ("link", [], "link is missing or no object"),
         ("link.type", "lora", "expected one of zep"),

@@ -278,7 +278,11 @@ def test_the_site_chooses_link_and_source_among_what_the_board_has(request_of, t
 
     with emulate(C3, tmp_path / "board.img", size_kib=512) as board:
         port = str(board.port)
-        dry = of(link={"type": "mqtt", "tls": True}, source={"type": "adc", "pins": [1], "rate_hz": 100})
+        dry = of(
+            link={"type": "mqtt", "tls": True},
+            source={"type": "adc", "pins": [1], "rate_hz": 100},
+            custody="keep-until-answer",
+        )
         planned = Up(port, dry, lambda _: None).run()
         assert "/camera.bin" not in [file["path"] for file in planned["copy"]]
         mqtt = replace(dry, dry_run=False)
@@ -287,6 +291,7 @@ def test_the_site_chooses_link_and_source_among_what_the_board_has(request_of, t
         settings = json.loads(files["/device.json"])
         assert settings["link"] == {"type": "mqtt", "tls": True, "host": "127.0.0.1", "password": "hush hush"}
         assert settings["source"] == {"type": "adc", "pins": [1], "rate_hz": 100}
+        assert settings["custody"] == "keep-until-answer"
         certificate = x509.load_der_x509_certificate(files["/device.crt"])
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(files["/ca.der"]))
         assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == report["eui64"]
