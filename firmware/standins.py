@@ -148,6 +148,12 @@ class tls:
                 self._context.load_cert_chain(file.name)
 
 
+async def wait_for(awaitable, seconds):
+    """As asyncio's, which in CPython 3.11 may swallow that its task is cancelled as the thing happens."""
+    async with asyncio.timeout(seconds):
+        return await awaitable
+
+
 async def writable(sock):
     """Until something can be sent."""
     loop = asyncio.get_running_loop()

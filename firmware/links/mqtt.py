@@ -29,8 +29,10 @@ try:
         """To be awaited: until something can be sent, or a connection is there."""
         yield core._io_queue.queue_write(sock)
 
+    wait_for = asyncio.wait_for
+
 except ImportError:
-    from ..standins import readable, writable
+    from ..standins import readable, wait_for, writable
 
 _HEADER = const(3)  # of a PUBLISH: type, remaining length of one byte or two
 _FIRST = const(7)  # in front of a message: 0, counter, length
@@ -206,7 +208,7 @@ class MqttLink:
             except OSError as error:
                 if error.errno not in (115, 119):  # EINPROGRESS, of Linux and of lwIP
                     raise
-            await asyncio.wait_for(writable(sock), _SILENCE)
+            await wait_for(writable(sock), _SILENCE)
             if self._tls:
                 from . import tls
 
@@ -235,7 +237,7 @@ class MqttLink:
             if n == 0:
                 break
             try:
-                await asyncio.wait_for(readable(sock), _SILENCE)
+                await wait_for(readable(sock), _SILENCE)
                 silent = False
             except asyncio.TimeoutError:
                 if silent or not self._there:
@@ -250,7 +252,7 @@ class MqttLink:
         sent = sock.send(data) or 0
         while sent < len(data):
             try:
-                await asyncio.wait_for(writable(sock), 1)
+                await wait_for(writable(sock), 1)
             except asyncio.TimeoutError:
                 pass
             else:

@@ -89,6 +89,10 @@ class Far:
         finally:
             process.kill()
             output, _ = process.communicate()
+        # Its last word is on its way through the broker still.
+        end = time.monotonic() + 5
+        while self.states and self.states[-1] != mqtt.OFFLINE and time.monotonic() < end:
+            time.sleep(0.02)
         assert self.wrong == []
         return output
 
