@@ -68,7 +68,7 @@ class Lanes:
 
     def put(self, message: Message, standing: Standing) -> None:
         """Enter a message that was just committed; ids only ever rise."""
-        if self._holds(message):
+        if self._held and self._holds(message):
             return
         waiting = self._of.get(message.device, 0)
         first = waiting > 0 or (waiting == 0 and standing is Standing.FULL)
