@@ -25,8 +25,8 @@ def test_the_gateway_serves_every_message_of_a_stretch(monkeypatch: pytest.Monke
     assert result["frames_per_s"] == pytest.approx(4 * result["latents_per_s"], abs=4)
     assert result["radio_channels"] == result["frames_per_s"] // 230
     assert result["cpu_us_per_frame"] > 0
-    start, tenth, half, end = result["resident_bytes"]
-    assert 0 < start <= max(tenth, half, end)
+    _, tenth, _, end = result["resident_bytes"]
+    assert min(result["resident_bytes"]) > 0
     assert result["growth_bytes"] == end - tenth
 
 
