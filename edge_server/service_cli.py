@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimwire.checks import Check, certificate, failed
+from slimwire.checks import Check, certificate, failed, private_key
 from slimwire.errors import SlimwireError
 from slimwire.service_cli import (
     Config,
@@ -120,6 +120,7 @@ def _listener(settings: "Settings") -> Iterator[Check]:
         return
     if settings.certificate is not None:
         yield certificate(settings.certificate, "the settings")
+        yield from private_key(settings.key or settings.certificate)
 
 
 @app.command()

@@ -35,11 +35,21 @@ def _outbox(service: Service) -> Iterator[str]:
             f"{why}: {outbox.messages} are in custody{room}; start the edge server, or correct `edge` and "
             "[uplink] in the settings"
         )
+    peers = service.receiver.peers
     for url, unknown in service.uplink.unknown().items():
-        if unknown:
+        ours, gone = set[str](), set[str]()
+        for eui, epoch in unknown:
+            known = eui in peers and epoch in peers[eui].device.epochs
+            (ours if known else gone).add(eui.hex())
+        if ours:
             yield (
-                f"{url} has no keys for {_some([eui.hex() for eui, _ in unknown])}: what they send "
-                "waits in the outbox; give that edge server the edge-registry.json that their enrolment wrote"
+                f"{url} has no keys for {_some(sorted(ours))}: what they send waits in the outbox; give that "
+                "edge server the edge-registry.json that their enrolment wrote"
+            )
+        if gone:
+            yield (
+                f"{url} has no keys, nor has this gateway any more, for what {_some(sorted(gone))} sealed "
+                "before it was enrolled anew: that waits in the outbox until its custody ends"
             )
     if outbox.refusing:
         yield (

@@ -21,7 +21,7 @@ from gateway.settings import EMBEDDED, Settings, load
 from security.errors import SecurityError
 from security.registry import GATEWAY, GatewayRegistry
 from security.signed import Gate, VerifyKey
-from slimwire.checks import Check, certificate, failed
+from slimwire.checks import Check, certificate, failed, private_key
 from slimwire.errors import SlimwireError
 from slimwire.transport import is_loopback
 from wire.batch import CONTENT_TYPE, emit_request
@@ -154,6 +154,7 @@ def _broker(settings: Settings) -> Iterator[Check]:
         return
     if broker.certificate is not None:
         yield certificate(broker.certificate, "[mqtt]")
+        yield from private_key(broker.key or broker.certificate)
     try:
         with contextlib.ExitStack() as stack:
             sock = stack.enter_context(socket.create_connection((broker.host, broker.port), _PATIENCE))
@@ -181,6 +182,7 @@ def _edge(settings: Settings, url: str) -> Iterator[Check]:
         return
     if context is not None and access.certificate is not None:
         yield certificate(access.certificate, "[uplink]")
+        yield from private_key(access.key or access.certificate)
     batch = urllib.request.Request(f"{url}/v1/ingest", emit_request([]), headers)
     try:
         for asked in (f"{url}/readyz", batch):

@@ -1,7 +1,8 @@
 """What `check` commands find: one line each, with what to do where something is wrong."""
 
 import datetime
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,13 @@ def certificate(path: Path, where: str) -> Check:
         )
     advice = "have a new one issued in time" if left < _SOON else ""
     return Check("certificate", f"{path}, good until {ends:%Y-%m-%d}", remedy=advice)
+
+
+def private_key(path: Path) -> Iterator[Check]:
+    """Something to say about a private key's file, if others can read it."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        yield Check("key", f"{path} has mode {mode:04o}: others read it", remedy=f"chmod 600 {path}")
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from gateway.advice import advise
 from gateway.enrolment import Enrolment
 from gateway.links.base import Leg, Received
+from gateway.outbox import Message
 from gateway.service import Service
 from gateway.settings import load
 from security.chain import KeyedChain
@@ -50,6 +51,17 @@ async def service(tmp_path: Path) -> Service:
     path = save_registry(tmp_path / "registry.json", NODE)
     settings = load(edge="http://127.0.0.1:9", state=tmp_path)
     return Service(settings, KeyedChain(), PaperTrust(), Silent(), Enrolment(path, create=False))  # type: ignore[arg-type]
+
+
+async def test_devices_that_the_edge_server_does_not_know(service: Service) -> None:
+    (courier,) = service.uplink.couriers
+    courier._hold(Message(1, NODE.eui, 0, 1, 0x40, 0.0, b""))
+    (said,) = advise(service)
+    assert f"has no keys for {NODE.eui.hex()}" in said
+    assert "edge-registry.json" in said
+    courier._hold(Message(2, NODE.eui, 9, 1, 0x44, 0.0, b""))  # an epoch that the registry has no more
+    _, said = advise(service)
+    assert "before it was enrolled anew" in said
 
 
 async def test_all_is_well(service: Service) -> None:

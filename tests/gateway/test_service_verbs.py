@@ -140,7 +140,9 @@ def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
         certificate, key = authority.issue(name, days=days)
         text = f'[mqtt]\nbroker = "127.0.0.1:1"\nca = "{authority.ca}"\n'
         text += f'certificate = "{certificate}"\nkey = "{key}"\n'
-        found = checked(tmp_path, text)["certificate"]
+        checks = checked(tmp_path, text)
+        found = checks["certificate"]
+        assert "chmod 600" in str(checks["key"]["remedy"])  # an authority that wrote it for all to read
         assert found["good"] is good
         assert remedy in str(found["remedy"])
         assert bool(remedy) == bool(found["remedy"])
