@@ -187,7 +187,9 @@ class _Reader(ReaderAdapter):  # type: ignore[misc]
             cost = _COST_CONNECT
         elif kind in (_SUBSCRIBE, _UNSUBSCRIBE):
             cost = sum(_COST_WILDCARD if _is_wild(name) else 1 for name in _filters(kind, body))
-        await self._broker.turns.take(cost)
+        if cost > 1:  # who connects and subscribes over and over does not hold up who publishes
+            await self._broker.dear.take(cost)
+        await self._broker.turns.take(1)
         if kind == _CONNECT:
             return
         await self._broker.room()
@@ -256,6 +258,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]
         self.bounds = bounds
         self.counters: Counter[str] = Counter()
         self.turns = Turns(bounds.rate, bounds.burst)
+        self.dear = Turns(bounds.rate, bounds.burst)
         self._writers: set[_Writer] = set()
         self._ours: _Writer | None = None
         self._addresses: Counter[str] = Counter()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from edge_server.cli import app as edge_app
 from gateway.errors import GatewayError
 from gateway.settings import load
+from slimwire.transport import client_context
 from tests.gateway.brokers import Authority
 from tests.gateway.kit import Node, edge_registry, save_registry
 from tests.gateway.test_journey import PATIENCE, Camera, Radio, admin, opened, process
@@ -93,22 +95,25 @@ def test_over_tls_with_certificates_and_a_token_that_is_replaced(tmp_path: Path)
             listening = re.search(r"ZEP on UDP ([0-9.]+):([0-9]+)", said)
             assert listening
             radio, camera = Radio((listening[1], int(listening[2]))), Camera()
-            socket = tmp_path / "gateway.sock"
+            path = tmp_path / "gateway.sock"
 
             def state() -> dict[str, Any]:
-                found: dict[str, Any] = admin(socket, "/v1/status")
+                found: dict[str, Any] = admin(path, "/v1/status")
                 return found
 
             radio.send(NODE.frames(1, camera.sealed(NODE, 1, 0, 0)))
             assert opened(NODE, 1, radio.answer(NODE, 1)).status is Status.ANSWERED
             # The server takes another token only: messages wait, and it is said why.
             secret(there, NEW)
+            before = serial(url, authority.ca, client, client_key)
+            authority.issue("edge")  # renewed, in the same files
             os.kill(edge.pid, signal.SIGHUP)
             until(lambda: run("check", "--config", settings)[0] == 1)
             radio.send(NODE.frames(2, camera.sealed(NODE, 2, 0, 0)))
             until(lambda: state()["fragments"]["rejected"].get("edge-unauthorized"))
             assert state()["outbox"]["messages"] == 1
             assert any("another token" in line for line in state()["advice"])
+            assert serial(url, authority.ca, client, client_key) != before
             secret(ours, NEW)
             os.kill(gateway.pid, signal.SIGHUP)
             assert opened(NODE, 2, radio.answer(NODE, 2)).status is Status.ANSWERED
@@ -117,6 +122,16 @@ def test_over_tls_with_certificates_and_a_token_that_is_replaced(tmp_path: Path)
         words = ["--url", url, "--ca", authority.ca, "--certificate", bundle_of(client, client_key)]
         assert "shows no token" in asked(*words)
         assert "latents: answered 2" in asked(*words, "--token-file", ours)
+
+
+def serial(url: str, ca: Path, certificate: Path, key: Path) -> str:
+    """Of the certificate that a server shows."""
+    host, _, port = url.removeprefix("https://").partition(":")
+    with (
+        socket.create_connection((host, int(port))) as plain,
+        client_context(ca, certificate, key).wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        return str((secure.getpeercert() or {})["serialNumber"])
 
 
 def asked(*words: object) -> str:
