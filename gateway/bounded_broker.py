@@ -41,6 +41,8 @@ _AHEAD = 8
 _LISTS = 8
 #: Bytes that the owner has not read, and that count as one message.
 _AS_ONE = 256
+#: Bytes of a topic, and of a filter.
+_LONGEST = 256
 #: What a packet costs: a connection makes and ends a session, a wildcard looks at every retained topic.
 _COST_CONNECT, _COST_WILDCARD = 10, 50
 
@@ -166,6 +168,10 @@ class _Reader(ReaderAdapter):  # type: ignore[misc]
             return self._introduced(body)
         if kind == _PUBLISH and (first & 6 > 2 or not _is_topic(_text(body, 0))):
             raise RefusedError
+        if kind in (_SUBSCRIBE, _UNSUBSCRIBE):
+            names = list(_filters(kind, body))
+            if len(set(names)) < len(names) or max(map(len, names), default=0) > _LONGEST:
+                raise RefusedError
         return body
 
     def _introduced(self, body: bytes) -> bytes:
@@ -186,7 +192,7 @@ class _Reader(ReaderAdapter):  # type: ignore[misc]
         if kind == _CONNECT:
             cost = _COST_CONNECT
         elif kind in (_SUBSCRIBE, _UNSUBSCRIBE):
-            cost = sum(_COST_WILDCARD if _is_wild(name) else 1 for name in _filters(kind, body))
+            cost = self._cost(kind, body)
         if cost > 1:  # who connects and subscribes over and over does not hold up who publishes
             await self._broker.dear.take(cost)
         await self._broker.turns.take(1)
@@ -196,6 +202,12 @@ class _Reader(ReaderAdapter):  # type: ignore[misc]
         await asyncio.sleep(0)  # amqtt makes a task of each packet: this one's turn first
         while self.session is not None and self.session.delivered_message_queue.qsize() > _AHEAD:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK)
+
+    def _cost(self, kind: int, body: bytes) -> int:
+        """Of a list of filters: what goes beyond the bounds is refused, and costs next to nothing."""
+        wild = [_is_wild(name) for name in _filters(kind, body)]
+        dear, bounds = sum(wild), self._broker.bounds
+        return _COST_WILDCARD * min(dear, bounds.wildcards) + min(len(wild) - dear, bounds.subscriptions)
 
 
 class _Writer(WriterAdapter):  # type: ignore[misc]
@@ -236,6 +248,12 @@ class _Writer(WriterAdapter):  # type: ignore[misc]
         self._stream.close()
 
 
+class _Unwritten(dict[str, list[tuple[Session, int]]]):
+    """Subscriptions; amqtt makes a text of all of them at each new one, and throws it away."""
+
+    __repr__ = object.__repr__
+
+
 class BoundedBroker(Broker):  # type: ignore[misc]
     """A broker on one TCP address.
 
@@ -254,6 +272,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
             }
         )
+        self._subscriptions = _Unwritten()
         self.owner = owner
         self.bounds = bounds
         self.counters: Counter[str] = Counter()
@@ -447,7 +466,7 @@ def _text(body: bytes, at: int) -> bytes:
 
 def _is_topic(name: bytes) -> bool:
     """Whether a message may be published there (MQTT 3.1.1, section 4.7)."""
-    return 0 < len(name) <= 256 and not name.startswith(b"$") and not set(name) & set(b"+#\0")
+    return 0 < len(name) <= _LONGEST and not name.startswith(b"$") and not set(name) & set(b"+#\0")
 
 
 def _is_wild(name: str | bytes) -> bool:

@@ -117,8 +117,10 @@ def test_what_is_overridden_is_there() -> None:
         [connect("x"), publish("", b"")],
         [connect("x"), b"\x30\xff\xff\xff\xff\x7f"],
         [b"GET / HTTP/1.1\r\n\r\n"],
+        [connect("x"), subscribe("a" * 257)],
+        [connect("x"), subscribe("a", "#", "#")],
     ],
-    ids=range(10),
+    ids=range(12),
 )
 async def test_what_no_client_may_do_ends_its_connection_and_is_counted(packets: list[bytes]) -> None:
     async with broker() as (made, port):
@@ -196,6 +198,26 @@ async def test_a_long_list_of_subscriptions_is_taken() -> None:
         )
         assert await client.hear() == b"\x90\0\7" + bytes(500)
         assert made.counters == {}
+
+
+async def test_a_list_of_subscriptions_costs_what_is_granted_of_it_and_no_more() -> None:
+    """The longest list there is, of wildcards, put every other connection off for minutes."""
+    async with broker() as (made, port):
+        client = await (await Client.open(port)).there("greedy")
+        await client.say(subscribe(*(f"{n}/#" for n in range(3000))))
+        assert (await client.hear()).count(0x80) == 3000 - made.bounds.wildcards
+        assert made.dear._next - asyncio.get_running_loop().time() < 1.0
+        await (await Client.open(port)).there("other")
+
+
+async def test_a_subscription_costs_the_same_however_many_there_are() -> None:
+    """amqtt writes all of them out for its log at each one, whether it logs or not."""
+    async with broker() as (made, port):
+        client = await (await Client.open(port)).there("client")
+        await client.say(subscribe("a"))
+        await client.hear()
+        assert "client" not in repr(made._subscriptions)
+        assert list(made._subscriptions) == ["a"]
 
 
 async def test_who_does_not_read_is_cut_off_and_the_others_hear_all() -> None:
