@@ -130,8 +130,14 @@ def server_context(certificate: Path, key: Path | None, client_ca: Path | None) 
 
 
 def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    """Show this certificate from the next connection on. Raises TransportError: see there."""
+    """Show this certificate from the next connection on.
+
+    Raises:
+        TransportError: it cannot be used; what `context` showed before, it still shows.
+    """
     try:
+        # OpenSSL takes a certificate before it looks at the key, and forgets the one before.
+        ssl.SSLContext(context.protocol).load_cert_chain(certificate, key)
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         pair = f"{certificate}" if key is None else f"{certificate} with the key {key}"

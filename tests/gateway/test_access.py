@@ -1,10 +1,12 @@
 """Gateway and edge server on two machines: TLS both ways, a token, and what happens without."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 from edge_server.cli import app as edge_app
 from gateway.errors import GatewayError
 from gateway.settings import load
-from slimwire.transport import client_context
+from slimwire.transport import TransportError, client_context, load_certificate, server_context
 from tests.gateway.brokers import Authority
 from tests.gateway.kit import Node, edge_registry, save_registry
 from tests.gateway.test_journey import PATIENCE, Camera, Radio, admin, opened, process
@@ -122,6 +124,36 @@ def test_over_tls_with_certificates_and_a_token_that_is_replaced(tmp_path: Path)
         words = ["--url", url, "--ca", authority.ca, "--certificate", bundle_of(client, client_key)]
         assert "shows no token" in asked(*words)
         assert "latents: answered 2" in asked(*words, "--token-file", ours)
+
+
+def test_a_renewed_certificate_whose_key_is_not_there_yet_leaves_the_one_before_in_use(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("edge")
+    server, client = server_context(certificate, key, None), client_context(authority.ca, None, None)
+    shown = certificate_of(server, client)
+    before = key.read_bytes()
+    authority.issue("edge")  # in the same files
+    new = key.read_bytes()
+    key.write_bytes(before)
+    with pytest.raises(TransportError, match="cannot be used"):
+        load_certificate(server, certificate, key)
+    assert certificate_of(server, client) == shown
+    key.write_bytes(new)
+    load_certificate(server, certificate, key)
+    assert certificate_of(server, client) not in (shown, None)
+
+
+def certificate_of(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes | None:
+    """What a handshake shows, in DER."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(down, up, server_hostname="127.0.0.1")
+    theirs = server.wrap_bio(up, down, server_side=True)
+    for end in (ours, theirs, ours):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return ours.getpeercert(binary_form=True)
 
 
 def serial(url: str, ca: Path, certificate: Path, key: Path) -> str:
