@@ -41,8 +41,9 @@ PUBLIC_FILE = "registry.pub"
 
 _FORMAT = 1
 _MAX_EPOCH = 0xFFFF_FFFF
-#: Unix time, s: a clock that says less was never set.
-_CLOCK_IS_SET = 1_700_000_000
+#: Unix time, s: a clock that says less was never set, and one that says as much as the last would leave no
+#: epoch for the identities and rotations to come.
+_CLOCK_IS_SET, _CLOCK_IS_WRONG = 1_700_000_000, 4_200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +304,8 @@ class Site:
         """The epoch of a new identity: Unix time in s, or `next_epoch` where that is above it.
 
         A site that was made anew remembers no epoch it gave, and services remember the counters used under
-        each: the number has to be one that this EUI-64 never had. A clock that was never set tells nothing;
-        then it is a random one.
+        each: the number has to be one that this EUI-64 never had. A clock that was never set, or set to no
+        time that can be, tells nothing; then it is a random one.
 
         Args:
             now: Unix time, s.
@@ -312,8 +313,8 @@ class Site:
         Raises:
             ProvisionError: all are used.
         """
-        start = int(now) if now >= _CLOCK_IS_SET else secrets.randbelow(_CLOCK_IS_SET)
-        return max(self.next_epoch(eui), min(start, _MAX_EPOCH))
+        told = _CLOCK_IS_SET <= now < _CLOCK_IS_WRONG
+        return max(self.next_epoch(eui), int(now) if told else secrets.randbelow(_CLOCK_IS_SET))
 
     def next_epoch(self, eui: bytes) -> int:
         """One more than any epoch known of a device; after a restore, not below its time; 0 if there is none.

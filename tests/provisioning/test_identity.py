@@ -131,11 +131,18 @@ def _frame(gateway: GatewayRegistry, settings: dict, octet: int, sealed: bytes) 
 
 def test_a_clock_that_was_never_set_gives_a_random_epoch(tmp_path) -> None:
     with Site.open(tmp_path) as site:
-        drawn = {site.first_epoch(EUI, now) for now in (0.0, 12.5, YEAR_2023 - 1) for _ in range(3)}
-        assert len(drawn) == 9
+        wrong = (0.0, 12.5, YEAR_2023 - 1, 2.0**32 - 1, 2.0**33)
+        drawn = {site.first_epoch(EUI, now) for now in wrong for _ in range(3)}
+        assert len(drawn) == 15
         assert all(0 <= epoch < YEAR_2023 for epoch in drawn)
         assert site.first_epoch(EUI, YEAR_2100 + 0.9) == YEAR_2100
-        assert site.first_epoch(EUI, 2.0**33) == 0xFFFF_FFFF
+
+
+def test_a_clock_far_ahead_leaves_epochs_for_a_device(tmp_path) -> None:
+    with Site.open(tmp_path) as site:
+        for now in (2.0**33, NOW):
+            site.enrol(site.new_identity(EUI, now=now))
+        assert list(site.gateway.devices[EUI].epochs) == [NOW]
 
 
 def test_an_epoch_is_later_than_those_known_whatever_the_clock_says(tmp_path) -> None:
