@@ -232,7 +232,7 @@ def _ask(url: str, path: str, shown: _Shown) -> Any:
         raise EdgeError(f"{url!r} is not the address of a server", expected="http://HOST:PORT")
     request = urllib.request.Request(url.rstrip("/") + path)
     if shown.token_file is not None:
-        request.add_header("Authorization", bearer(read_tokens(shown.token_file)[0]))
+        request.add_unredirected_header("Authorization", bearer(read_tokens(shown.token_file)[0]))
     context = client_context(shown.ca, shown.certificate, None) if url.startswith("https:") else None
     try:
         with urllib.request.urlopen(request, timeout=5, context=context) as response:

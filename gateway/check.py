@@ -176,14 +176,16 @@ def _edge(settings: Settings, url: str) -> Iterator[Check]:
         settings.check_edge(url)
         access = settings.uplink.access()
         context = access.context() if url.startswith("https:") else None
-        headers = {"Content-Type": CONTENT_TYPE, **access.headers()}
+        shown = access.headers()
     except SlimwireError as error:
         yield failed("edge server", error)
         return
     if context is not None and access.certificate is not None:
         yield certificate(access.certificate, "[uplink]")
         yield from private_key(access.key or access.certificate)
-    batch = urllib.request.Request(f"{url}/v1/ingest", emit_request([]), headers)
+    batch = urllib.request.Request(f"{url}/v1/ingest", emit_request([]), {"Content-Type": CONTENT_TYPE})
+    for name, value in shown.items():
+        batch.add_unredirected_header(name, value)
     try:
         for asked in (f"{url}/readyz", batch):
             urllib.request.urlopen(asked, timeout=_PATIENCE, context=context).close()

@@ -7,8 +7,10 @@ import re
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_server.cli import app as edge_app
+from gateway.check import _edge
 from gateway.errors import GatewayError
 from gateway.settings import load
 from slimwire.transport import TransportError, client_context, load_certificate, server_context
@@ -154,6 +157,34 @@ def certificate_of(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes | No
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
     return ours.getpeercert(binary_form=True)
+
+
+def test_a_token_is_shown_to_the_server_it_is_for_and_not_to_where_that_one_points(tmp_path: Path) -> None:
+    token, shown = secret(tmp_path / "token", OLD), dict[str, list[str | None]]()
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = self.headers["Host"]
+            shown.setdefault(host, []).append(self.headers["Authorization"])
+            self.send_response(302 if host == asking else 200)
+            if host == asking:
+                self.send_header("Location", f"http://{pointed}{self.path}")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815  (the base class names it so)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        asking, pointed = f"127.0.0.1:{server.server_port}", f"localhost:{server.server_port}"
+        threading.Thread(target=server.serve_forever).start()
+        asked("--url", f"http://{asking}", "--token-file", token)
+        edge = {"edge": f"http://{asking}", "uplink": {"token_file": token}}
+        list(_edge(load(**edge), f"http://{asking}"))
+        server.shutdown()
+    assert f"Bearer {OLD}" in shown[asking]
+    assert set(shown[pointed]) == {None}
 
 
 def serial(url: str, ca: Path, certificate: Path, key: Path) -> str:
