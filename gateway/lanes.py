@@ -127,13 +127,15 @@ class Lanes:
         """Put a message that was left alone back, in front of the backlog."""
         self._page.appendleft(message)
 
-    def hold(self, message: Message) -> None:
-        """The server has no keys for this: nothing of that device and key epoch is next until `known`."""
-        self._held.setdefault(spoken_of(message), (message.id, message.id))
+    def hold(self, *messages: Message) -> None:
+        """The server has no keys for these: nothing of their devices and key epochs is next until `known`."""
+        names = set(map(spoken_of, messages))
+        for message in messages:
+            self._held.setdefault(spoken_of(message), (message.id, message.id))
         own = [
             one for one in chain(self._first.values(), self._later.values(), self._page) if self._holds(one)
         ]
-        self.done(one.id for one in own if spoken_of(one) == spoken_of(message))
+        self.done(one.id for one in own if spoken_of(one) in names)
 
     def known(self, spoken: Spoken) -> None:
         """The server has the keys now: what was held is backlog, in its order."""

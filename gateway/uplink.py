@@ -289,13 +289,13 @@ class Courier:
         self.batches += 1
         self._last = len(batch)
         taken, busy = [], False
+        self._hold([m for m, a in zip(batch, answers, strict=True) if a.verdict == Verdict.UNKNOWN_DEVICE])
         for message, answer in zip(batch, answers, strict=True):
             if answer.verdict == Verdict.BUSY:
                 busy = True
                 continue
             if answer.verdict == Verdict.UNKNOWN_DEVICE:
                 self._counters[Reason.EDGE_UNKNOWN_DEVICE] += 1
-                self._hold(message)
                 continue
             if self._unknown and self._unknown.pop(spoken_of(message), None) is not None:
                 self._known(message)
@@ -343,24 +343,26 @@ class Courier:
             self._aside[batch[0].id] = (time.monotonic() + self._limits.aside, batch[0])
             self.lanes.done([batch[0].id])
 
-    def _hold(self, message: Message) -> None:
-        """The edge server has no keys for it: its device waits."""
-        spoken, now = spoken_of(message), time.monotonic()
-        one = self._unknown.get(spoken)
-        if one is None:
-            pause = self._limits.unknown
-            self._unknown[spoken] = _Unknown(message, now + pause, pause)
-            _log.warning(
-                "the edge server at %s does not know device %s, key epoch %d: what it sends waits in the "
-                "outbox; give that server the edge-registry.json of its enrolment",
-                self.bus.description,
-                message.device.hex(),
-                message.epoch,
-            )
-        elif one.probe.id == message.id:
-            one.pause = min(2 * one.pause, self._limits.aside)
-            one.due = now + one.pause
-        self.lanes.hold(message)
+    def _hold(self, messages: Sequence[Message]) -> None:
+        """The edge server has no keys for these: their devices wait."""
+        now = time.monotonic()
+        for message in messages:
+            one = self._unknown.get(spoken_of(message))
+            if one is None:
+                pause = self._limits.unknown
+                self._unknown[spoken_of(message)] = _Unknown(message, now + pause, pause)
+                _log.warning(
+                    "the edge server at %s does not know device %s, key epoch %d: what it sends waits in the "
+                    "outbox; give that server the edge-registry.json of its enrolment",
+                    self.bus.description,
+                    message.device.hex(),
+                    message.epoch,
+                )
+            elif one.probe.id == message.id:
+                one.pause = min(2 * one.pause, self._limits.aside)
+                one.due = now + one.pause
+        if messages:
+            self.lanes.hold(*messages)
 
     def _known(self, message: Message) -> None:
         _log.warning(

@@ -364,6 +364,26 @@ def test_what_is_held_comes_back_once_whatever_happens_meanwhile(
     assert sorted(delivered) == list(range(1, following))
 
 
+def test_a_batch_of_strangers_is_held_in_one_look_at_what_waits() -> None:
+    looked = 0
+
+    class Looking(Lanes):
+        def _holds(self, message: Message) -> bool:
+            nonlocal looked
+            looked += 1
+            return super()._holds(message)
+
+    lanes = Looking(4096, 0)
+    for number in range(1, 1001):
+        device = bytes(7) + bytes([number % 250])
+        lanes.put(Message(number, device, 0, number, 0x40, 0.0, b"sealed"), Standing.FULL)
+    batch = lanes.head(200)
+    lanes.hold(*batch)
+    assert looked == 1000
+    assert lanes.live == 200  # of the fifty that nobody asked about
+    assert {message.device for message in lanes.head(1000)}.isdisjoint(message.device for message in batch)
+
+
 def test_devices_of_full_standing_go_first() -> None:
     lanes = Lanes(10, 0)
     for i, standing in ((1, PROBATION), (2, FULL), (3, Standing.QUARANTINE), (4, FULL)):
