@@ -55,11 +55,11 @@ async def service(tmp_path: Path) -> Service:
 
 async def test_devices_that_the_edge_server_does_not_know(service: Service) -> None:
     (courier,) = service.uplink.couriers
-    courier._hold(Message(1, NODE.eui, 0, 1, 0x40, 0.0, b""))
+    courier._hold([Message(1, NODE.eui, 0, 1, 0x40, 0.0, b"")])
     (said,) = advise(service)
     assert f"has no keys for {NODE.eui.hex()}" in said
     assert "edge-registry.json" in said
-    courier._hold(Message(2, NODE.eui, 9, 1, 0x44, 0.0, b""))  # an epoch that the registry has no more
+    courier._hold([Message(2, NODE.eui, 9, 1, 0x44, 0.0, b"")])  # an epoch that the registry has no more
     _, said = advise(service)
     assert "before it was enrolled anew" in said
 
