@@ -39,6 +39,8 @@ def _outbox(service: Service) -> Iterator[str]:
     for url, unknown in service.uplink.unknown().items():
         ours, gone = set[str](), set[str]()
         for eui, epoch in unknown:
+            if service.overtaken((eui, epoch)):
+                continue  # let go as soon as the edge server says once more that it has no key
             known = eui in peers and epoch in peers[eui].device.epochs
             (ours if known else gone).add(eui.hex())
         if ours:
@@ -48,8 +50,9 @@ def _outbox(service: Service) -> Iterator[str]:
             )
         if gone:
             yield (
-                f"{url} has no keys, nor has this gateway any more, for what {_some(sorted(gone))} sealed "
-                "before it was enrolled anew: that waits in the outbox until its custody ends"
+                f"{url} has no keys, nor has this gateway any more, for what {_some(sorted(gone))} sealed: "
+                "that waits in the outbox until its custody ends; if it should be enrolled, give both the "
+                "registries that its enrolment wrote"
             )
     if outbox.refusing:
         yield (

@@ -143,6 +143,10 @@ class Reason(StrEnum):
         "outbox-expired",
         "A message in custody that nobody took for as long as custody lasts was dropped.",
     )
+    OUTBOX_KEY_GONE = (
+        "outbox-key-gone",
+        "A message in custody that nobody can open was dropped: neither registry has its key any more.",
+    )
     UPLINK_REFUSED = (
         "uplink-refused",
         "The edge server refused a message by itself: it stays in the outbox and is tried again later.",

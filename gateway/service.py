@@ -19,6 +19,7 @@ from gateway.epochs import EpochsFile
 from gateway.errors import GatewayError
 from gateway.events import Accepted, Acknowledge, Event, Hint, Rejected, Revoked, Used, Verified
 from gateway.journal import Journal
+from gateway.lanes import Spoken
 from gateway.links.base import Link, Received
 from gateway.outbox import Message, Offered, Outbox, OutboxError, OutboxLimits, Store
 from gateway.parking import Parked, Parking
@@ -125,6 +126,7 @@ class Service:
             self._on_taken,
             self.downlink.room,
             self._on_stored,
+            self.overtaken,
         )
         self.journal = Journal()
         #: Of devices heard since the start.
@@ -147,6 +149,11 @@ class Service:
 
     def _counted(self) -> Counter[str]:
         return self.link.counters + self.receiver.counters + self.counters + self.enrolment.refused
+
+    def overtaken(self, spoken: Spoken) -> bool:
+        """Whether the registry has only later key epochs of that device: epochs never come back."""
+        peer = self.receiver.peers.get(spoken[0])
+        return peer is not None and spoken[1] < min(peer.device.epochs)
 
     def keep_epochs(self, directory: Path) -> None:
         """Keep in this directory, over restarts, which key epochs devices have moved on from."""

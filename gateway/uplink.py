@@ -6,6 +6,8 @@ timeout, a message could be answered twice.
 
 A device that its edge server does not know is one that it does not know *yet*: nothing of it is dropped for
 that. All of it but one message stays on the disk, and that one asks again and again, less and less often.
+Only where the gateway's registry has nothing but later keys of that device is the key gone at both ends: what
+it sealed is let go, page by page as it is read.
 """
 
 import asyncio
@@ -73,11 +75,17 @@ Taken = Callable[[list[tuple[Message, AnswerItem]]], None]
 Question = tuple[bytes, int, int]
 Stored = Callable[[Question, bytes], None]
 Room = Callable[[int], Awaitable[int]]
+Overtaken = Callable[[Spoken], bool]
 
 
 async def _room(answers: int) -> int:
     """There is always room."""
     return answers
+
+
+def _never(spoken: Spoken) -> bool:
+    """No registry says that a key is gone."""
+    return False
 
 
 def assigned(device: bytes, servers: Sequence[str]) -> int:
@@ -117,6 +125,7 @@ class Courier:
         on_taken: Taken,
         room: Room = _room,
         on_stored: Stored = lambda question, sealed: None,
+        overtaken: Overtaken = _never,
     ) -> None:
         self.bus = bus
         self.lanes = lanes
@@ -138,6 +147,9 @@ class Courier:
         self._batch = limits.batch
         self._aside: dict[int, tuple[float, Message]] = {}
         self._unknown: dict[Spoken, _Unknown] = {}
+        self._overtaken = overtaken
+        #: Keys that neither end has any more: what they sealed is let go as it is read.
+        self._gone: set[Spoken] = set()
         self._on_stored = on_stored
         self._questions: dict[Question, None] = {}
         self._ask_at = 0.0
@@ -257,7 +269,14 @@ class Courier:
     async def _read(self, wanted: tuple[int, int, int]) -> None:
         after, until, count = wanted
         found, last = await self._outbox.page(after, until, max(count, _PAGE))
-        self.lanes.read(wanted, [message for message in found if message.id not in self._aside], last)
+        found = [message for message in found if message.id not in self._aside]
+        gone = set(filter(self._overtaken, self._gone & set(map(spoken_of, found)))) if self._gone else ()
+        if gone:
+            lost = [message for message in found if spoken_of(message) in gone]
+            found = [message for message in found if spoken_of(message) not in gone]
+            self._counters[Reason.OUTBOX_KEY_GONE] += len(lost)
+            self._outbox.take(lost)
+        self.lanes.read(wanted, found, last)
 
     async def _deliver(self, batch: list[Message]) -> None:
         """One batch there and its verdicts back."""
@@ -289,7 +308,9 @@ class Courier:
         self.batches += 1
         self._last = len(batch)
         taken, busy = [], False
-        self._hold([m for m, a in zip(batch, answers, strict=True) if a.verdict == Verdict.UNKNOWN_DEVICE])
+        unknown = [m for m, a in zip(batch, answers, strict=True) if a.verdict == Verdict.UNKNOWN_DEVICE]
+        self._let_go([message for message in unknown if self._overtaken(spoken_of(message))])
+        self._hold([message for message in unknown if not self._overtaken(spoken_of(message))])
         for message, answer in zip(batch, answers, strict=True):
             if answer.verdict == Verdict.BUSY:
                 busy = True
@@ -297,6 +318,8 @@ class Courier:
             if answer.verdict == Verdict.UNKNOWN_DEVICE:
                 self._counters[Reason.EDGE_UNKNOWN_DEVICE] += 1
                 continue
+            if self._gone:  # it has the key after all
+                self._gone.discard(spoken_of(message))
             if self._unknown and self._unknown.pop(spoken_of(message), None) is not None:
                 self._known(message)
             reason = _EVIDENCE.get(answer.verdict)
@@ -364,6 +387,24 @@ class Courier:
         if messages:
             self.lanes.hold(*messages)
 
+    def _let_go(self, messages: Sequence[Message]) -> None:
+        """Neither end has the keys of these: all that they sealed is read once more, and dropped."""
+        if messages:
+            self.lanes.hold(*messages)
+        for device, epoch in set(map(spoken_of, messages)):
+            self._unknown.pop((device, epoch), None)
+            self.lanes.known((device, epoch))
+            if (device, epoch) in self._gone:
+                continue
+            self._gone.add((device, epoch))
+            _log.error(
+                "the edge server at %s has no key epoch %d of device %s, and this gateway's registry only "
+                "later ones: nobody can open what it sealed, and all of it in the outbox is dropped",
+                self.bus.description,
+                epoch,
+                device.hex(),
+            )
+
     def _known(self, message: Message) -> None:
         _log.warning(
             "the edge server at %s knows device %s, key epoch %d now",
@@ -398,6 +439,7 @@ class Uplink:
         on_taken: called for each batch, with what the edge server took and its verdicts.
         room: awaited before each batch, with how many answers it may bring: when to fetch them, and how many.
         on_stored: called with each stored answer that was asked for.
+        overtaken: whether the gateway's registry has only later key epochs of a device than this one.
     """
 
     def __init__(
@@ -409,6 +451,7 @@ class Uplink:
         on_taken: Taken,
         room: Room = _room,
         on_stored: Stored = lambda question, sealed: None,
+        overtaken: Overtaken = _never,
     ) -> None:
         self._servers = [bus.description for bus in buses]
         self._whose: dict[bytes, int] = {}
@@ -422,6 +465,7 @@ class Uplink:
                 on_taken,
                 room,
                 on_stored,
+                overtaken,
             )
             for i, bus in enumerate(buses)
         ]

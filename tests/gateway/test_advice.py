@@ -15,7 +15,7 @@ from gateway.settings import load
 from security.chain import KeyedChain
 from security.trust import PaperTrust
 from tests.gateway.brokers import until
-from tests.gateway.kit import Node, save_registry, sealed_bytes
+from tests.gateway.kit import Node, registry, save_registry, sealed_bytes
 
 NODE, STRANGER = Node(1), Node(9)
 
@@ -61,7 +61,11 @@ async def test_devices_that_the_edge_server_does_not_know(service: Service) -> N
     assert "edge-registry.json" in said
     courier._hold([Message(2, NODE.eui, 9, 1, 0x44, 0.0, b"")])  # an epoch that the registry has no more
     _, said = advise(service)
-    assert "before it was enrolled anew" in said
+    assert "nor has this gateway" in said
+    assert "until its custody ends" in said
+    service.receiver.update(registry(Node(1, epoch=5)))
+    (said,) = advise(service)  # epoch 0 needs nobody: it goes when the edge server is asked once more
+    assert "nor has this gateway" in said
 
 
 async def test_all_is_well(service: Service) -> None:

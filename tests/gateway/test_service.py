@@ -18,12 +18,14 @@ from gateway.outbox.store import Work
 from gateway.service import Service
 from gateway.settings import load
 from security.chain import KeyedChain
+from security.keys import derive_gateway
 from security.trust import PaperTrust
-from tests.gateway.kit import Node, custody_ack, save_registry, sealed_bytes
+from tests.gateway.kit import SITE, Node, custody_ack, registry, save_registry, sealed_bytes
 from tests.gateway.test_downlink import hear
 from wire.batch import AnswerItem, Verdict, emit_response, parse_request
 from wire.ieee802154 import MacFrame
 from wire.message import Kind, kind_of
+from wire.reply import CustodyStatus
 
 NODES = [Node(1), Node(2), Node(3)]
 MESSAGES = 25
@@ -193,6 +195,96 @@ async def test_answers_wait_for_devices_that_were_not_heard_since_the_start(tmp_
         while (node.eui, 1) not in radio.answers or service.outbox.messages:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert radio.answers[node.eui, 1] == sealed_bytes(40, 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+class Listener(Radio):
+    """Hears the custody acks of one device."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.node = node
+        self.heard: list[tuple[int, CustodyStatus]] = []
+
+    async def send(self, frame: bytes) -> None:
+        ack = custody_ack(frame, self.node)
+        if ack is not None:
+            self.heard.append((ack.counter, CustodyStatus(ack.status)))
+
+    def say(self, counter: int) -> None:
+        for frame in self.node.frames(counter, sealed_bytes(30)):
+            self._queue.put_nowait(Received(frame, None, 255, time.monotonic()))
+
+
+class Ignorant(Edge):
+    """An edge server that is away at first, and has the keys of one epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch, self.there = epoch, False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        words = {True: Verdict.ANSWERED, False: Verdict.UNKNOWN_DEVICE}
+        items = parse_request(body)
+        answers = [AnswerItem(*item[:3], words[item.epoch == self.epoch], b"") for item in items]
+        status = 200 if self.there else 503
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": emit_response(answers)})
+
+
+async def test_what_a_thief_left_in_the_outbox_does_not_keep_out_the_device_that_is_enrolled_anew(
+    tmp_path: Path,
+) -> None:
+    path = save_registry(tmp_path / "registry.json", *NODES)
+    thief, named = NODES[0], NODES[1]
+    store = Store(tmp_path / "state")
+    filling = [Offered(thief.eui, 0, counter, 0x40, 0.0, bytes(1000)) for counter in range(1, 51)]
+    waiting = [Offered(named.eui, 0, counter, 0x40, 0.0, b"sealed") for counter in range(1, 4)]
+    store.commit(Work([*filling, *waiting]))
+    again = Node(thief.number, epoch=1)
+    again.keys = derive_gateway(b"\x99" * 32, again.eui, again.epoch, SITE)
+    radio, edge = Listener(again), Ignorant(again.epoch)
+    service = Service(
+        load(edge="http://edge", downlink={"gap": 0.0}, outbox={"bytes": 65536}),
+        KeyedChain(),
+        PaperTrust(),
+        radio,
+        Enrolment(path, create=False),
+        transport=httpx.ASGITransport(edge),
+        store=store,
+    )
+    running = asyncio.create_task(service.run())
+    async with asyncio.timeout(30):
+        while not service.uplink.away:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        anew = registry(again, *NODES[1:])
+        anew.version = 2
+        anew.save(path)
+        await asyncio.sleep(0.05)
+        radio.say(1)
+        while not radio.heard:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert radio.heard == [(1, CustodyStatus.FULL)]
+        assert service.outbox.messages == 53  # nobody asked the edge server yet
+        edge.there = True
+        while service.outbox.messages > 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        radio.say(2)
+        while len(radio.heard) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert radio.heard[1] == (2, CustodyStatus.COMMITTED)
+        while not service.uplink.delivered:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert service.rejected()["outbox-key-gone"] == 50
+    # What this gateway has a key for waits.
+    assert service.uplink.unknown() == {"http://edge": [(named.eui, 0)]}
+    assert store.sizes()[named.eui][0] == 3
+    assert store.used()[thief.eui, 0] == [1, 50]  # none of them is taken twice
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

@@ -61,6 +61,8 @@ class Bench:
         self.edge = Edge(*handlers)
         self.counters: Counter[str] = Counter()
         self.answers: list[tuple[Message, AnswerItem]] = []
+        #: Devices and key epochs that the gateway's registry has only later keys for.
+        self.overtaken: set[tuple[bytes, int]] = set()
         store = Store()
         store.commit(Work([self.offered(counter, store.clock() - age) for counter in stored]))
         self.outbox = Outbox(store, OutboxLimits(), self.counters)
@@ -70,6 +72,7 @@ class Bench:
             self.counters,
             self.outbox,
             self._taken,
+            overtaken=lambda spoken: spoken in self.overtaken,
         )
 
     @staticmethod
@@ -297,6 +300,53 @@ async def test_a_device_that_stays_unknown_waits_as_long_as_custody_lasts() -> N
     assert bench.answers == []
     assert bench.counters["outbox-expired"] == 3
     assert bench.counters["edge-unknown-device"] >= 3
+
+
+async def test_what_a_key_sealed_that_is_gone_at_both_ends_is_let_go_and_all_else_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(verdict(Verdict.UNKNOWN_DEVICE), stored=range(1, 2001), queue=16, unknown=0.02, aside=0.05)
+    task = asyncio.create_task(bench.until_empty())
+    async with asyncio.timeout(30):
+        for counter in range(1, 101):
+            bench.outbox.offer(bench.offered(counter, bench.outbox.clock(), OTHER), Standing.FULL)
+        while bench.counters["edge-unknown-device"] < 260 or bench.outbox.uncommitted:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert bench.outbox.messages == 2100  # both registries may get the keys yet
+        bench.edge.handlers = [status(503)]
+        bench.overtaken = {(DEVICE, 0)}
+        asked = len(bench.edge.batches)
+        while len(bench.edge.batches) < asked + 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert bench.outbox.messages == 2100  # the edge server was not asked
+        bench.edge.handlers = [verdict(Verdict.UNKNOWN_DEVICE)]
+        while bench.outbox.messages > 100:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        bench.put(2001)  # it was being committed meanwhile
+        while bench.counters["outbox-key-gone"] <= 2000:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        found, _ = await bench.outbox.page(0, bench.outbox.last, 5000)
+        assert [(m.device, m.counter) for m in found] == [(OTHER, counter) for counter in range(1, 101)]
+        assert bench.uplink.unknown() == {"http://edge": [(OTHER, 0)]}
+        assert bench.outbox._store.used()[DEVICE, 0] == [1, 2001]  # none of them is taken twice
+        bench.edge.handlers = [verdict(Verdict.ANSWERED)]
+        await task
+    assert sorted((m.device, m.counter) for m, _ in bench.answers) == [(OTHER, i) for i in range(1, 101)]
+    assert bench.counters["outbox-key-gone"] == 2001
+    assert bench.outbox.bytes == 0
+    assert len([record for record in caplog.records if "is dropped" in record.message]) == 1
+
+
+async def test_a_key_that_the_edge_server_has_in_the_end_is_not_gone() -> None:
+    def first_unknown(items: list[IngestItem]) -> tuple[int, bytes]:  # its registry changes meanwhile
+        words = [Verdict.UNKNOWN_DEVICE, *[Verdict.ANSWERED] * (len(items) - 1)]
+        return 200, emit_response([AnswerItem(*i[:3], v, b"") for i, v in zip(items, words, strict=True)])
+
+    bench = Bench(first_unknown, verdict(Verdict.ANSWERED), stored=range(1, 1001))
+    bench.overtaken = {(DEVICE, 0)}
+    await bench.until_empty()
+    assert sorted(bench.answered) == list(range(1, 1001))
+    assert bench.counters["outbox-key-gone"] == 0
 
 
 async def test_whether_the_server_is_there_is_known_before_there_is_a_message(
