@@ -86,11 +86,15 @@ def short_tmp():
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """One run under attack with captures: its directory, result and standard error."""
+    """One run under attack with captures: its directory, result and standard error.
+
+    At the widest width, whose messages have three frames: an attacker aims at open datagrams.
+    """
     directory = tmp_path_factory.mktemp("demo")
     with tempfile.TemporaryDirectory(prefix="swt-") as name:
         demo = Demo(
             Path(name), "--seconds", "12", "--devices", "3", "--attack", "inject", "--seed", "7", "--json",
+            "--policy", "fixed-1.0",
             "--pcap", str(directory / "all.pcap"), "--pcap-legit", str(directory / "legit.pcap"),
         )  # fmt: skip
         code, out, err = demo.finish()
