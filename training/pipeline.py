@@ -179,8 +179,9 @@ class Stages:
             self.data,
             plan,
             self.machine,
-            seen=images_seen(self.done),
-            jobs=self.job.threads,
+            images_seen(self.done),
+            self.job.threads,
+            path.with_suffix(".pt"),
         )
         source = {"name": recipe.data, "source": self.data.about.get("source", ""), "split": "test"}
         write_records(path, {**source, "n": len(self.data.test_x)}, records)

@@ -15,7 +15,7 @@ import torch
 from typer import Typer
 from typer.testing import CliRunner
 
-from models import datasets
+from models import datasets, records
 from models.bundle import Bundle
 from models.evaluate import evaluate
 from slimwire.errors import SlimwireError
@@ -94,7 +94,7 @@ def test_a_recipe_can_be_refined_and_trimmed_after_its_stages(job):
     recipe = dataclasses.replace(
         job.recipe, epochs=2, refine_epochs=1, teacher_epochs=1, trim=Target(3.0, 5.0), trim_epochs=1
     )
-    info = run_job(dataclasses.replace(job, recipe=recipe), load_data(recipe))
+    info = run_job(dataclasses.replace(job, recipe=recipe, tax=1), load_data(recipe))
     stages = [stage["stage"] for stage in info["training"]["stages"]]
     assert stages == ["teacher", "staged", "refined", "trimmed"]
     trimmed = torch.load(job.work / "trimmed.pt", weights_only=True)["models"]["slimmable"]
@@ -103,6 +103,11 @@ def test_a_recipe_can_be_refined_and_trimmed_after_its_stages(job):
     assert not torch.equal(refined["head.layers.0.weight"], staged["head.layers.0.weight"])
     assert not torch.equal(trimmed["head.layers.0.weight"], refined["head.layers.0.weight"])
     assert torch.equal(trimmed["head.layers.0.weight"][:4], refined["head.layers.0.weight"][:4])
+    about, rows = records.read(job.work / "tax.npz")
+    assert (about["name"], about["n"]) == ("tiny", len(rows[0].right))
+    assert [row.kind for row in rows] == ["slimmable", "slimmable", "independent", "independent"]
+    # 384 images in batches of 32: staged twice, refined once, trimmed once, then learning on once.
+    assert {row.images_seen for row in rows} == {5 * 384}
     assert "| the widest width alone, to fewer bytes | 1 |" in (job.out / "README.md").read_text()
 
 
